@@ -1,0 +1,5 @@
+"""`python -m pcam_utils` is `pcam`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""Knows where the course runs: the Keras backend, the seed, and the versions worth writing down."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform as _platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from .errors import InputError
+
+BACKENDS = ("tensorflow", "jax")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+_RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
+
+
+def load_keras():
+    """Import Keras on the backend that is there: `KERAS_BACKEND` if set, else TensorFlow, else JAX.
+
+    Raises
+    ------
+    InputError
+        If no backend is installed, or the one asked for is not.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+    wanted = os.environ.get("KERAS_BACKEND")
+    if not installed:
+        raise InputError('Keras has no backend to compute with; pip install "pcam-utils[tensorflow]" (or [jax]).')
+    if wanted and wanted not in installed:
+        raise InputError(f"KERAS_BACKEND is '{wanted}', but what is here and works is: {', '.join(installed)}.")
+    os.environ.setdefault("KERAS_BACKEND", installed[0])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
+    import keras
+
+    return keras
+
+
+def prepare(seed, *, precision="float32"):
+    """Set the seeds, determinism and precision of this process, before any model is built.
+
+    Parameters
+    ----------
+    seed : int
+    precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
+        Mixed precision pays on GPUs alone: float16 on a T4 or P100, bfloat16 on newer ones.
+    """
+    keras = load_keras()
+    if precision not in PRECISIONS:
+        raise InputError(f"'{precision}' is no precision; choose one of {', '.join(PRECISIONS)}.")
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # The same bits each time: what makes an interrupted run equal to one that was not.
+        tf.config.experimental.enable_op_determinism()
+        # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def versions():
+    """Versions of what decides a result, for the record of a run.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    found = {"python": _platform.python_version(), "machine": f"{sys.platform} {_platform.machine()}"}
+    for package in _RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,347 @@
+"""Trains a model by a named recipe, keeps the best, and goes on exactly where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from .augment import augment
+from .errors import InputError
+from .evaluate import choose_threshold
+from .files import replacing, write_json
+from .model import BATCHNORM_MOMENTUM, build_model, choose_start, freeze, keras, load_model
+from .patches import fingerprint
+from .platform import prepare, versions
+from .predict import predict
+from .splits import train_valid
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of choices.
+
+    Attributes
+    ----------
+    name : str
+    epochs : int
+    batch_size : int
+    learning_rate : float
+        Of Adam, at the start of the phase.
+    train_fraction : float
+        Share of the backbone that trains, from its top: 0 is the head alone.
+    cosine : bool
+        Let the learning rate fall to zero along a cosine over the phase.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    train_fraction: float = 1.0
+    cosine: bool = False
+
+
+#: 'seed' is the 2019 article's: batch 32, then 64, Adam 1e-4 (CVxTz/malignancy_detection, code/baseline.py).
+#: 'course' trains the head first, so that its random start does not wreck pretrained features, then everything.
+RECIPES = {
+    "seed": (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)),
+    "course": (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
+}
+#: From a random start there are no features for the head to learn from, and larger steps are needed.
+RANDOM_START = (Phase("whole network", 6, 32, 1e-3, cosine=True),)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All choices that decide a run's result, as they are kept in run.json."""
+
+    recipe: str = "course"
+    backbone: str = "NASNetMobile"
+    weights: str = "auto"
+    head: str = "seed"
+    epochs: int | None = None
+    patience: int | None = None
+    augment: bool = True
+    precision: str = "float32"
+    valid_fraction: float = 0.2
+    seed: int = 0
+
+    def phases(self):
+        """The recipe's phases, with the number of epochs asked for; `weights` must no longer be 'auto'."""
+        if self.recipe not in RECIPES:
+            raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
+        phases = RANDOM_START if (self.recipe, self.weights) == ("course", "none") else RECIPES[self.recipe]
+        if self.epochs is None:
+            return phases
+        first = [replace(phase, epochs=min(phase.epochs, self.epochs - 1)) for phase in phases[:-1]]
+        last = replace(phases[-1], epochs=self.epochs - sum(phase.epochs for phase in first))
+        return tuple(phase for phase in (*first, last) if phase.epochs > 0)
+
+
+def train(data, run, settings=Settings(), *, resume=False, say=print, progress=True):
+    """Train on a folder's patches and keep everything that belongs to the run in one folder.
+
+    Parameters
+    ----------
+    data : pcam_utils.sources.Data
+    run : path
+        Gets best.keras (highest validation AUC), history.csv, run.json, valid_ids.txt and state.npz (to resume).
+    settings : Settings
+    resume : bool
+        Go on with an interrupted run, with the settings it was started with.
+    say : callable
+        Told one line at a time.
+    progress : bool
+        Show Keras's progress bar.
+
+    Returns
+    -------
+    dict
+        The record, as in run.json: what was trained on what, with which settings and versions, and how it ended.
+
+    Raises
+    ------
+    InputError
+        If the run exists and `resume` is not set, or cannot be resumed, or the data cannot be trained on.
+    """
+    run = Path(run)
+    record = _open_run(run, resume)
+    settings = Settings(**record["settings"]) if record else replace(
+        settings, weights=choose_start(settings.backbone, settings.weights, say=say)
+    )
+    phases = settings.phases()
+    prepare(settings.seed, precision=settings.precision)
+    split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
+    say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
+    prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
+    if record and record["fingerprints"] != prints:
+        raise InputError(f"{run} was trained on other patches than {data.folder} holds now; name its data, or a new run.")
+    model = build_model(settings.backbone, settings.weights, settings.head, say=say)
+    record = record or _new_record(data, split, settings, prints, phases, model)
+    write_json(run / "run.json", record)
+    if "valid" not in data.splits:
+        with replacing(run / "valid_ids.txt") as temporary:
+            temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
+    history = _train_phases(model, phases, split, settings, run, say, progress)
+    return _finish(run, record, history, split)
+
+
+def _open_run(run, resume):
+    """The record of an earlier start, or None for a new run."""
+    if resume and (run / "run.json").exists():
+        return read_record(run)
+    # Hidden names are what a killed process left half-written.
+    if run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
+        raise InputError(f"{run} exists already; resume it with --resume if it is a run, or name another.")
+    return None
+
+
+def read_record(run):
+    """Read run.json of a run, or say in one sentence that it is no run."""
+    path = Path(run) / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run} is not a training run (no readable run.json); train one with 'pcam train'.") from error
+
+
+def read_history(run):
+    """Rows of a run's history.csv: dicts of epoch, loss, val_loss, val_auc and seconds, as text."""
+    with open(Path(run) / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _new_record(data, split, settings, prints, phases, model):
+    return {
+        "settings": asdict(settings),
+        "phases": [asdict(phase) for phase in phases],
+        "data": str(data.folder),
+        "layout": data.layout,
+        "simulated": data.simulated,
+        "classes": list(data.classes),
+        "split": split.how,
+        "patches": {"train": len(split.train), "valid": len(split.valid)},
+        "positives": {"train": int(split.train.labels.sum()), "valid": int(split.valid.labels.sum())},
+        "fingerprints": prints,
+        "parameters": model.count_params(),
+        "versions": {"backend": keras.backend.backend(), **versions()},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _train_phases(model, phases, split, settings, run, say, progress):
+    keeper = _Keeper(run, split.valid, settings.patience, say)
+    keeper.load(model)
+    before = 0
+    for number, phase in enumerate(phases):
+        epochs = range(before, before + phase.epochs)
+        before = epochs.stop
+        if keeper.epoch >= epochs.stop or keeper.stopped:
+            continue
+        say(f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}.")
+        steps = max(1, len(split.train) // phase.batch_size)
+        _compile(model, phase, steps)
+        keeper.start(model, epochs)
+        stream = batches(split.train, phase.batch_size, seed=settings.seed, start=keeper.epoch, change=settings.augment)
+        model.fit(
+            stream,
+            steps_per_epoch=steps,
+            initial_epoch=keeper.epoch,
+            epochs=epochs.stop,
+            callbacks=[keeper],
+            shuffle=False,  # the stream is shuffled already
+            verbose="auto" if progress else 0,
+        )
+    return keeper.history
+
+
+def _compile(model, phase, steps):
+    rate = phase.learning_rate
+    if phase.cosine:
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
+    freeze(model, phase.train_fraction)
+    # XLA makes JAX what it is, but on TensorFlow it costs minutes to compile, and on a CPU it is ten times slower.
+    jit = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=jit)
+    # Built now, or Keras traces the whole training step twice: once before and once after the slots exist.
+    model.optimizer.build(model.trainable_variables)
+
+
+def batches(patches, batch_size, *, seed=0, start=0, change=True):
+    """Yield shuffled, augmented training batches for ever; each epoch depends on the seed and its number alone.
+
+    Parameters
+    ----------
+    patches : Patches
+    batch_size : int
+        The few patches that do not fill a batch are left to another epoch's order.
+    seed, start : int
+        `start` is the number of the first epoch.
+    change : bool
+        Augment.
+
+    Yields
+    ------
+    (batch_size, 96, 96, 3) uint8, (batch_size, 1) float32
+    """
+    batch_size = min(batch_size, len(patches))
+    epoch = start
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(len(patches))
+        for step in range(len(patches) // batch_size):
+            rows = order[step * batch_size : (step + 1) * batch_size]
+            images = patches.images[rows]
+            if change:
+                images = augment(images, np.random.default_rng([seed, epoch, step]))
+            yield images, patches.labels[rows, None].astype(np.float32)
+        epoch += 1
+
+
+class _Keeper(keras.callbacks.Callback):
+    """After each epoch: score, keep the best model, and write all that is needed to go on from here."""
+
+    def __init__(self, run, valid, patience, say):
+        super().__init__()
+        self.run, self.valid, self.patience, self.say = run, valid, patience, say
+        self.history, self.state = [], {}
+
+    @property
+    def epoch(self):
+        return len(self.history)
+
+    @property
+    def best(self):
+        return max((row["val_auc"] for row in self.history), default=-math.inf)
+
+    @property
+    def stopped(self):
+        """True once the AUC has not risen for `patience` epochs."""
+        scores = [row["val_auc"] for row in self.history]
+        return self.patience is not None and bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.patience
+
+    def load(self, model):
+        """Take up the state that an earlier process left, if there is one."""
+        path = self.run / "state.npz"
+        if not path.exists():
+            return
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.state = dict(file)
+            self.history = json.loads(str(self.state.pop("history")))
+            _assign(model.variables, self.state, "model")
+        except Exception as error:
+            raise InputError(f"{path} is corrupt or of another network; remove the run and train again.") from error
+        self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {self.best:.4f}.")
+
+    def start(self, model, epochs):
+        """Enter a phase; take up the optimizer's state if the earlier process was in the middle of it."""
+        if self.state and self.epoch > epochs.start:
+            _assign(model.optimizer.variables, self.state, "optimizer")
+        self.state = {}
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        probabilities = predict(self.model, self.valid, tta="none", progress=False)
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"Training diverged in epoch {epoch + 1}: use float32 or another recipe, in a new run.")
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "val_loss": float(log_loss(self.valid.labels, probabilities)),
+            "val_auc": float(roc_auc_score(self.valid.labels, probabilities)),
+            "seconds": round(time.perf_counter() - self.begun, 1),
+        }
+        self.begun = time.perf_counter()
+        better = row["val_auc"] > self.best
+        self.history.append(row)
+        if better:
+            with replacing(self.run / "best.keras") as temporary:
+                # Wrapped anew to leave out the optimizer, which is twice as large as the network.
+                keras.Model(self.model.inputs[0], self.model.outputs[0], name=self.model.name).save(temporary)
+        self._write_history()
+        self._write_state()
+        kept = ", kept as best.keras" if better else ""
+        self.say(f"Epoch {row['epoch']}: validation AUC {row['val_auc']:.4f}, loss {row['val_loss']:.3f}{kept}.")
+        self.model.stop_training = self.stopped
+
+    def _write_history(self):
+        with replacing(self.run / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, list(self.history[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.history)
+
+    def _write_state(self):
+        """One file holds all that the next epoch depends on, so that it is never half old and half new."""
+        arrays = {"history": np.array(json.dumps(self.history))}
+        for kind, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
+            arrays.update({f"{kind}_{place}": np.asarray(v.numpy()) for place, v in enumerate(variables)})
+        with replacing(self.run / "state.npz") as temporary:
+            np.savez(temporary, **arrays)
+
+
+def _assign(variables, arrays, kind):
+    for place, variable in enumerate(variables):
+        variable.assign(arrays[f"{kind}_{place}"])
+
+
+def _finish(run, record, history, split):
+    """Choose the operating point on the validation patches with the best model, and complete the record."""
+    probabilities = predict(load_model(run / "best.keras"), split.valid, tta="flips", progress=False)
+    record["best"] = max(history, key=lambda row: row["val_auc"])
+    record["operating_point"] = {
+        "threshold": choose_threshold(split.valid.labels, probabilities),
+        "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
+    }
+    record["seconds"] = round(sum(row["seconds"] for row in history), 1)
+    record["ended"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(run / "run.json", record)
+    return record
