@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from . import __version__
-from .errors import InputError
+from .errors import InputError, reason
 
 # Modules are imported by the commands that need them: Keras alone takes seconds, and `pcam --help` should not.
 
@@ -31,8 +32,13 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"pcam: {error}", err=True)
-            sys.exit(2)
+            message = str(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has seen enough
+                raise
+            message = f"{error.filename or 'A file'} cannot be read or written ({reason(error)}); see to that first."
+        click.echo(f"pcam: {message}", err=True)
+        sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,6 +107,7 @@ def info(data, fit, as_json):
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option("--augment/--no-augment", default=True, show_default=True)
 @click.option("--precision", default="float32", show_default=True, help="Or mixed_float16, mixed_bfloat16 (GPU).")
+@click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
 @click.option("--valid-fraction", default=0.2, show_default=True, help="Share to choose by, where no split is given.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, with its own settings.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from .patches import content_hashes, fingerprint, is_blank
@@ -25,13 +27,14 @@ def describe(data, progress=None):
     """
     splits = {name: _describe_split(patches, progress) for name, patches in data.splits.items()}
     slides = [set(patches.slides) for patches in data.splits.values() if patches.slides is not None]
+    shared = sum(count > 1 for count in Counter(slide for split in slides for slide in split).values())
     return {
         "folder": str(data.folder),
         "layout": data.layout,
         "simulated": data.simulated,
         "classes": list(data.classes),
         "splits": splits,
-        "shared_slides": sum(map(len, slides)) - len(set().union(*slides)) if slides else None,
+        "shared_slides": shared if slides else None,
     }
 
 

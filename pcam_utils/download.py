@@ -29,7 +29,7 @@ SPLITS = ("train", "valid", "test")
 MAX_WAIT = 120  # seconds, however long a server asks to wait
 MAX_TRIES = 100  # for one file in one call, even if each brings a few bytes
 _STEM = "camelyonpatch_level_2_split_"
-_BLOCK = 1 << 16  # small, as what has arrived of a block is lost when the connection breaks
+_BLOCK = 1 << 14  # small, as what has arrived of a block is lost when the connection breaks
 _SPARE = 1 << 26  # bytes of disk for the csv files and whatever else is being written
 
 
@@ -252,7 +252,7 @@ def _check_room(out, names):
 
 def _from_kaggle(kagglehub, cache):
     """The folder kagglehub puts the competition's data in, below `cache` unless Kaggle itself holds them."""
-    before = {name: value for name, value in os.environ.items() if name == "KAGGLEHUB_CACHE"}
+    before = os.environ.get("KAGGLEHUB_CACHE")
     os.environ["KAGGLEHUB_CACHE"] = str(cache)
     try:
         return Path(kagglehub.competition_download(KAGGLE))
@@ -266,7 +266,8 @@ def _from_kaggle(kagglehub, cache):
         ) from error
     finally:
         del os.environ["KAGGLEHUB_CACHE"]
-        os.environ.update(before)
+        if before is not None:
+            os.environ["KAGGLEHUB_CACHE"] = before
 
 
 def _gunzip(packed, scratch, progress):
@@ -325,8 +326,6 @@ def _asked_wait(response):
 def _transfer(session, url, part, size, timeout, bar):
     """What one connection brings; True if by the server's account that is all."""
     held = _length(part)
-    if size is not None and held > size:
-        held = 0
     # Packed once more for the way, the bytes would be neither those of the checksum nor those of the range.
     headers = {"Accept-Encoding": "identity", "User-Agent": f"pcam-utils/{__version__}"}
     headers |= {"Range": f"bytes={held}-"} if held else {}
@@ -396,7 +395,8 @@ def _disk_errors(path):
     except OSError as error:
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
             raise InputError(f"The disk is full at {path}: free some space and run this again.") from error
-        raise InputError(f"{path} cannot be read or written ({error.strerror}): choose another folder.") from error
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read or written ({reason}): choose another folder.") from error
 
 
 def _bar(what, total, progress, **kwargs):

@@ -1,5 +1,12 @@
 """The one exception for bad input: a sentence that says what is wrong, where, and what to do."""
 
+import os
+
 
 class InputError(ValueError):
     """Input that cannot be used; the message is one sentence for the person who gave it."""
+
+
+def reason(error):
+    """Say in a few words why the system refused (an `OSError`); h5py's own text runs over several lines."""
+    return os.strerror(error.errno) if error.errno else (str(error).splitlines() or ["unknown error"])[0]

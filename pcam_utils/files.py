@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, reason
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def replacing(path):
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"{path} could not be written ({error.strerror or error}); free some space or choose another place."
+            f"{path} could not be written ({reason(error)}); free some space or choose another place."
         ) from error
     finally:
         with suppress(OSError):

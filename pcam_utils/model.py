@@ -33,10 +33,9 @@ def _small_cnn(input_shape, **_):
     """Four convolutions: a baseline, and quick enough on a CPU to try things out."""
     inputs = x = keras.Input(input_shape)
     for filters in (16, 32, 64, 96):
-        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
         x = keras.layers.BatchNormalization()(x)
         x = keras.layers.ReLU()(x)
-        x = keras.layers.MaxPooling2D()(x)
     return keras.Model(inputs, x, name="small_cnn")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from .errors import InputError
+from .errors import InputError, reason
 from .patches import SIZE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -69,7 +69,7 @@ def _write_packed(packed, files, fit, check_sha1, progress):
         os.replace(temporary, packed)
     except OSError as error:
         raise InputError(
-            f"The images could not be packed into {packed.parent} ({error.strerror or error}); "
+            f"The images could not be packed into {packed.parent} ({reason(error)}); "
             "free some space or name another folder in PCAM_CACHE."
         ) from error
     finally:
@@ -98,8 +98,7 @@ def read_image(file, fit=None):
     """Read one 8-bit RGB image as (96, 96, 3) uint8, or say in one sentence what is wrong with it."""
     try:
         with Image.open(file) as opened:
-            # Pillow silently drops the low byte of 16-bit colour; only the decoder's name tells.
-            mode = "16-bit" if "16" in str([tile[3] for tile in opened.tile]) else opened.mode
+            mode = _stored_mode(opened)
             image = opened.copy()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, PermissionError):
@@ -115,6 +114,13 @@ def read_image(file, fit=None):
             )
         image = _fit(image, fit, file)
     return np.asarray(image)
+
+
+def _stored_mode(opened):
+    """Pillow's mode, or '16-bit': it silently drops the low byte of 16-bit colour, and calls the rest 'RGB'."""
+    raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in opened.tile]
+    bits = getattr(opened, "tag_v2", {}).get(258, 8)  # BitsPerSample, of a TIFF alone
+    return "16-bit" if "16" in str(raw_modes) or np.max(bits) > 8 else opened.mode
 
 
 def _fit(image, fit, file):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, reason
 
 SIZE = 96  #: width and height of a patch, pixels (about 1 µm each)
 CENTRE = slice(32, 64)  #: rows and columns that decide the label: 1 if they hold tumour
@@ -36,7 +36,12 @@ class Rows:
 
     def __getitem__(self, key):
         """Read rows into memory: an int gives one patch, a slice, list or boolean mask a batch."""
-        chosen = self.rows[key]
+        try:
+            return self._read(self.rows[key])
+        except OSError as error:  # only HDF5 raises it: a chunk that cannot be unpacked
+            raise InputError(f"{self.stored.file.filename} is damaged ({reason(error)}); get it again.") from error
+
+    def _read(self, chosen):
         if np.ndim(chosen) == 0:
             return np.asarray(self.stored[int(chosen)])
         if isinstance(self.stored, np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def choose_split(open_data, split=None, labels=None, run=None):
     if split is None:
         data = open_data(only=("test",), labels=labels)
         split = "test" if "test" in data.splits and data.splits["test"].labels is not None else "valid"
+        split = "images" if data.layout == "images" else split
     _known(split)
     valid_ids = Path(run) / "valid_ids.txt" if run else None
     if split == "valid" and valid_ids and valid_ids.exists():
@@ -82,7 +84,7 @@ def _kept_valid(train, valid_ids):
     kept = np.isin(train.ids, valid_ids.read_text(encoding="utf-8").split("\n"))
     if not kept.any():
         raise InputError(f"None of the patches that {valid_ids} names is in the data; name the data of that run.")
-    return train.take(kept).require_both_classes()
+    return replace(train.take(kept), name="valid").require_both_classes()
 
 
 def score(model, patches, record, *, tta="flips", mean="arithmetic"):

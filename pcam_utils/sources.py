@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from .download import unpack
-from .errors import InputError
+from .errors import InputError, reason
 from .packing import IMAGE_SUFFIXES, pack_images
 from .patches import SIZE, Patches, Rows
 
@@ -71,7 +71,7 @@ def find_data(sample="data/sample"):
     for place in (*KAGGLE_INPUTS, "data/pcam"):
         if Path(place).is_dir() and any(Path(place).iterdir()):
             return Path(place)
-    if not Path(sample).is_dir():
+    if not Path(sample).is_dir() or not any(Path(sample).iterdir()):
         from .simulate import write_sample
 
         write_sample(sample)
@@ -118,11 +118,16 @@ def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
 
 
 def _recognise(folder, only, fit, progress):
-    if any(list(folder.glob(f"{_STEM}{split}_x.h5*")) for split in SPLITS):
+    if any((folder / f"{_STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
         return _open_pcam(folder, only, progress)
     if (folder / "train_labels.csv").exists() or (folder / "sample_submission.csv").exists():
         return _open_kaggle(folder, only, fit, progress)
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and _images_in(path))
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _images_in(path))
+    if {path.name for path in inside} & {*SPLITS, "val", "validation"}:
+        raise InputError(
+            f"{folder} holds the images of '{inside[0].name}' but no train_labels.csv; get it too, or name the folder "
+            "that holds the two classes."
+        )
     if len(inside) == 2:
         return _open_classes(folder, inside, fit, progress)
     if len(inside) > 2:
@@ -164,7 +169,7 @@ def _h5_path(folder, stem, progress):
 def _open_split(folder, split, x_path, progress):
     images = _dataset(x_path, "x", (SIZE, SIZE, 3))
     y_path = _h5_path(folder, f"{_STEM}{split}_y", progress)
-    labels = _check_labels(np.asarray(_dataset(y_path, "y", (1, 1, 1))).ravel(), y_path) if y_path else None
+    labels = _check_labels(Rows(_dataset(y_path, "y", (1, 1, 1)))[:].ravel(), y_path) if y_path else None
     with h5py.File(x_path, "r") as file:
         simulated = bool(file["x"].attrs.get("simulated", False))
     return Patches(
@@ -188,9 +193,10 @@ def _dataset(path, name, row_shape):
     if name not in file:
         raise InputError(f"{path} has no dataset '{name}', only: {', '.join(file) or 'nothing'}; get the official file.")
     dataset = file[name]
-    if dataset.shape[1:] not in (row_shape, ()) or (not dataset.shape[1:] and name == "x"):
+    shape = getattr(dataset, "shape", None)  # a group has none
+    if not shape or shape[1:] not in ((row_shape,) if name == "x" else (row_shape, ())):
         raise InputError(
-            f"'{name}' in {path} has the shape {dataset.shape}, but (N, {', '.join(map(str, row_shape))}) is needed; "
+            f"'{name}' in {path} has the shape {shape}, but (N, {', '.join(map(str, row_shape))}) is needed; "
             "get the official file."
         )
     if dataset.dtype != np.uint8:
@@ -224,7 +230,8 @@ def _open_kaggle(folder, only, fit, progress):
 
 
 def _kaggle_split(folder, split, ids, csv_path, fit, progress):
-    files = {file.stem: file for file in _images_in(folder / split)}
+    found = _images_in(folder / split)
+    files = dict(zip(_unique([file.stem for file in found], folder / split).tolist(), found))
     ids = sorted(files) if ids is None else ids
     _unique(ids, csv_path)
     without_image, without_row = [i for i in ids if i not in files], sorted(set(files) - set(ids))
@@ -238,8 +245,9 @@ def _kaggle_split(folder, split, ids, csv_path, fit, progress):
             f"{folder / split} holds {len(without_row)} images that {csv_path} does not name "
             f"(the first: {without_row[0]}); get both again."
         )
-    content_ids = bool(ids) and all(len(i) == 40 and set(i) <= set("0123456789abcdef") for i in ids)
-    images = pack_images([files[i] for i in ids], fit=fit, check_sha1=content_ids and fit is None, progress=progress)
+    # Fitted images no longer are what their names promise.
+    content_ids = fit is None and bool(ids) and all(len(i) == 40 and set(i) <= set("0123456789abcdef") for i in ids)
+    images = pack_images([files[i] for i in ids], fit=fit, check_sha1=content_ids, progress=progress)
     slides_path = folder / "slides.csv"
     slides = {row["id"]: row["slide"] for row in _read_csv(slides_path, ("id", "slide"))} if slides_path.exists() else {}
     patches = Patches(
@@ -267,7 +275,9 @@ def _open_classes(folder, class_folders, fit, progress):
 def _images_in(folder):
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    # Hidden files are no images, whatever their suffix: macOS puts a '._x.tif' beside 'x.tif' on foreign disks.
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in seen if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def _mark(patches, folder):
@@ -306,10 +316,15 @@ def _read_csv(path, columns):
             rows = list(reader)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; check the name.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason(error)}); name a CSV table that can.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV table ({error}); get it again.") from error
     if not rows:
         raise InputError(f"{path} has no rows; get it again.")
+    for number, row in enumerate(rows, start=2):
+        if any(row[column] is None for column in columns):
+            raise InputError(f"{path}, line {number} is too short; each line needs: {', '.join(columns)}.")
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
@@ -54,7 +54,8 @@ def train_valid(data, *, fraction=0.2, seed=0, progress=None):
         groups = train.slides if train.slides is not None else content_hashes(train, progress)
         part = by_group if train.slides is not None else at_random
         chosen = part(train.labels, groups, fraction=fraction, seed=seed)
-        split = Split(train.take(~chosen), train.take(chosen), BY_SLIDE if part is by_group else AT_RANDOM)
+        valid = replace(train.take(chosen), name="valid")
+        split = Split(train.take(~chosen), valid, BY_SLIDE if part is by_group else AT_RANDOM)
     split.train.require_both_classes()
     split.valid.require_both_classes()
     return split
@@ -80,7 +81,10 @@ def by_group(labels, groups, *, fraction=0.2, seed=0):
     folds = _folds(fraction)
     if len(np.unique(groups)) < 2:
         raise InputError("All patches come from one slide, so no split by slide can be made; add other slides.")
-    folds = min(folds, len(np.unique(groups)))
+    rarer = int(min(np.bincount(labels, minlength=2)))
+    if rarer < 2:
+        raise InputError("Each class needs at least two patches to be split; add more.")
+    folds = min(folds, len(np.unique(groups)), rarer)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     _, chosen = next(splitter.split(np.zeros(len(labels)), labels, groups))
     return np.isin(np.arange(len(labels)), chosen)

@@ -55,7 +55,7 @@ RECIPES = {
     "course": (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
 }
 #: From a random start there are no features for the head to learn from, and larger steps are needed.
-RANDOM_START = (Phase("whole network", 6, 32, 1e-3, cosine=True),)
+RANDOM_START = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Settings:
     patience: int | None = None
     augment: bool = True
     precision: str = "float32"
+    deterministic: bool = False
     valid_fraction: float = 0.2
     seed: int = 0
 
@@ -119,7 +120,7 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
         settings, weights=choose_start(settings.backbone, settings.weights, say=say)
     )
     phases = settings.phases()
-    prepare(settings.seed, precision=settings.precision)
+    prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
     prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
