@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -30,7 +31,10 @@ class _Group(click.Group):
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                # Pillow warns of each thing that is odd in a damaged image; whether it can be read is said once.
+                warnings.filterwarnings("ignore", module="PIL")
+                return super().invoke(ctx)
         except InputError as error:
             message = str(error)
         except OSError as error:

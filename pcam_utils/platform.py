@@ -71,7 +71,7 @@ def versions():
     -------
     dict of str to str
     """
-    found = {"python": _platform.python_version(), "machine": f"{sys.platform} {_platform.machine()}"}
+    found = {"python": _platform.python_version(), "machine": f"{sys.platform} {_platform.machine()}, {os.cpu_count()} cores"}
     for package in _RECORDED:
         try:
             found[package] = version(package)

@@ -21,10 +21,10 @@ __all__ = ["SPLIT_SIZES", "Slide", "render_slide", "write_sample"]
 SPLIT_SIZES = {"train": 3000, "valid": 600, "test": 600}
 LAYOUTS = ("pcam", "kaggle")
 PATCH, CENTRE = 96, 32  # pixels; the label looks at the centre alone
-SLIDE_SIZE = 768  # pixels
-PATCHES_PER_SLIDE = 75
+SLIDE_SIZE = 512  # pixels
+PATCHES_PER_SLIDE = 50
 REPEATED = 0.02  # share of the train positives that are cut twice, as in PCam
-RING_SHARE = 0.25  # share of a tumour slide's negatives with tumour around the centre, not in it
+RING_SHARE = 0.12  # share of a tumour slide's negatives with tumour around the centre, not in it
 IMAGE_DESCRIPTION_TAG = 270
 ABOUT = ("Simulated pictures, not patients' tissue: rendered by pcam_utils in the manner of "
          "PatchCamelyon.")

@@ -1,0 +1,37 @@
+import sys
+
+import keras
+import pytest
+
+from pcam_utils.errors import InputError
+from pcam_utils.platform import load_keras, prepare, versions
+
+
+def test_versions_tell_what_decides_a_result():
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["keras"] == keras.__version__ and "cores" in found["machine"]
+
+
+def test_the_seed_decides_random_weights():
+    def kernel(seed):
+        prepare(seed)
+        layer = keras.layers.Dense(3)
+        layer.build((None, 4))
+        return layer.get_weights()[0].tolist()
+
+    assert kernel(1) == kernel(1) != kernel(2)
+
+
+def test_precision_is_set_and_a_wrong_one_refused():
+    try:
+        prepare(0, precision="mixed_bfloat16")
+        assert keras.config.dtype_policy().compute_dtype == "bfloat16"
+    finally:
+        prepare(0)
+    with pytest.raises(InputError, match="'float8' is no precision"):
+        prepare(0, precision="float8")
+
+
+def test_keras_that_is_imported_already_is_taken_as_it_is():
+    assert load_keras() is sys.modules["keras"]
