@@ -89,13 +89,19 @@ def download(out, splits, source):
 
 @main.command()
 @DATA
+@click.option("--figure", type=click.Path(path_type=Path), help="Also draw some patches of each class, as PNG.")
 @FIT
 @JSON
-def info(data, fit, as_json):
+def info(data, figure, fit, as_json):
     """Show what is there: layout, counts, slides, repeats, blank patches."""
-    from .describe import describe
+    from .describe import describe, examples
 
-    facts = describe(_open(data, fit=fit), progress=_tqdm("Reading", "batch"))
+    opened = _open(data, fit=fit)
+    facts = describe(opened, progress=_tqdm("Reading", "batch"))
+    if figure:
+        from .plots import plot_patches
+
+        _save_figure(plot_patches(examples(next(iter(opened.splits.values())))), figure)
     click.echo(json.dumps(facts, indent=2) if as_json else _as_table(facts))
 
 

@@ -52,6 +52,19 @@ def _describe_split(patches, progress):
     }
 
 
+def examples(patches, *, each=16, seed=0):
+    """Draw up to `each` patches of each class, class by class; of all where labels are unknown.
+
+    Returns
+    -------
+    Patches
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(len(patches)) if patches.labels is None else patches.labels
+    classes = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    return patches.take(np.concatenate([rng.permutation(members)[:each] for members in classes]))
+
+
 def as_table(facts):
     """The facts of `describe` as lines for a person."""
     kind = "simulated pictures, not patients' tissue" if facts["simulated"] else "as found, no mark of being simulated"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+import h5py
 import numpy as np
 
 from .errors import InputError
@@ -227,15 +229,25 @@ def _from_file(core, name, path, say):
     if not path.is_file():
         raise InputError(f"There is no file of weights {path}; use 'auto', 'imagenet', 'none' or an existing path.")
     try:
+        # Keras takes what fits and leaves the rest of a larger network's file without a word.
+        if _count_arrays(path) != len(core.weights):
+            raise ValueError("another number of arrays")
         core.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold weights of {name} (corrupt, or another network); name another.") from error
     say(f"{name} starts from the weights in {path}.")
     return core
 
 
+def _count_arrays(path):
+    names = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sum(not name.startswith(("optimizer", "_optimizer")) for name in names)
+
+
 def _keras_models():
-    return Path(keras.config.keras_home() if hasattr(keras.config, "keras_home") else Path.home() / ".keras") / "models"
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
 def _imagenet_at_hand(spec):

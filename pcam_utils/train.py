@@ -80,6 +80,8 @@ class Settings:
             raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
         phases = RANDOM_START if (self.recipe, self.weights) == ("course", "none") else RECIPES[self.recipe]
         if self.epochs is None:
             return phases
@@ -150,8 +152,10 @@ def read_record(run):
     """Read run.json of a run, or say in one sentence that it is no run."""
     path = Path(run) / "run.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        Settings(**record["settings"])
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run} is not a training run (no readable run.json); train one with 'pcam train'.") from error
 
 

@@ -340,9 +340,10 @@ def test_a_run_folder_that_is_taken(refuses, pcam_folder, tmp_path, resume):
     refuses("train", pcam_folder("b"), "--run", tmp_path / "file", *SMALL, *resume, says="file exists already")
 
 
-def test_resuming_a_run_whose_record_is_broken(refuses, pcam_folder, tmp_path):
+@pytest.mark.parametrize("record", ['{"settings": ', "[1]", '{"a": 1}', '{"settings": {"colour": "red"}}'])
+def test_resuming_a_run_whose_record_is_broken(refuses, pcam_folder, tmp_path, record):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text('{"settings": ')
+    (tmp_path / "run" / "run.json").write_text(record)
     refuses("train", pcam_folder(), "--run", tmp_path / "run", "--resume", says="is not a training run")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import STEM, write_csv
 
-from pcam_utils.describe import as_table, describe
+from pcam_utils.describe import as_table, describe, examples
 from pcam_utils.patches import fingerprint
 from pcam_utils.sources import open_data
 
@@ -93,3 +93,12 @@ def test_info_counts_positives_as_numbers_not_as_bytes(pcam_folder, random_patch
     images = {"train": np.repeat(random_patches(1), 600, axis=0)}
     facts = describe(open_data(pcam_folder(splits=("train",), images=images, labels={"train": np.ones(600)})))
     assert facts["splits"]["train"]["positives"] == 600
+
+
+def test_examples_come_class_by_class_and_can_be_drawn(folder, pcam, tmp_path):
+    patches = open_data(folder).split("train")
+    assert examples(patches, each=3).labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(set(examples(patches, each=99).ids)) == len(patches)
+    assert len(examples(open_data(folder).split("test"), each=5)) == 5
+    assert pcam("info", folder, "--figure", tmp_path / "f.png").exit_code == 0
+    assert (tmp_path / "f.png").stat().st_size > 10_000

@@ -91,6 +91,14 @@ def test_a_saved_file_needs_nothing_else(tmp_path, images):
     assert np.array_equal(load_model(tmp_path / "m.keras").predict_on_batch(images), model.predict_on_batch(images))
 
 
+def test_weights_of_a_larger_network_are_refused_although_keras_would_take_a_part_of_them(tmp_path):
+    small = build_model("SmallCNN", "none").get_layer("backbone")
+    larger = keras.Sequential([*small.layers, keras.layers.Conv2D(8, 3, use_bias=False)])
+    larger.save_weights(tmp_path / "larger.weights.h5")
+    with pytest.raises(InputError, match="does not hold weights of SmallCNN"):
+        build_model("SmallCNN", tmp_path / "larger.weights.h5")
+
+
 def test_auto_takes_imagenet_where_it_is_at_hand_and_else_says_so(monkeypatch):
     said = []
     monkeypatch.setattr(models, "_imagenet_at_hand", lambda spec: False)

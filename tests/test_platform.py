@@ -35,3 +35,24 @@ def test_precision_is_set_and_a_wrong_one_refused():
 
 def test_keras_that_is_imported_already_is_taken_as_it_is():
     assert load_keras() is sys.modules["keras"]
+
+
+def test_the_package_offers_its_main_names_without_importing_keras():
+    import subprocess
+
+    code = "import pcam_utils, sys; pcam_utils.open_data, pcam_utils.Patches; print('keras' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr
+
+
+def test_every_offered_name_is_there_and_others_are_not():
+    import pcam_utils
+
+    assert all(getattr(pcam_utils, name).__module__.startswith("pcam_utils.") for name in pcam_utils.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'cure'"):
+        pcam_utils.cure
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(InputError, match="seed is -1"):
+        prepare(-1)

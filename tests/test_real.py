@@ -1,0 +1,57 @@
+"""On real patches, where PCAM_REAL (official layout) and PCAM_REAL_KAGGLE (competition layout) name folders of them."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pcam_utils.patches import content_hashes
+from pcam_utils.sources import open_data
+
+pytestmark = pytest.mark.real
+QUICK = ("--backbone", "SmallCNN", "--weights", "none", "--head", "average", "--epochs", "4")
+
+
+def folder(variable):
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} names no real patches")
+    return Path(os.environ[variable]).absolute()
+
+
+def test_official_files_hold_what_they_should():
+    data = open_data(folder("PCAM_REAL"))
+    assert data.layout == "pcam" and set(data.splits) == {"train", "valid", "test"} and not data.simulated
+    hashes = [set(content_hashes(patches)) for patches in data.splits.values()]
+    assert not hashes[0] & hashes[1] and not hashes[0] & hashes[2] and not hashes[1] & hashes[2]
+    mean = data.split("valid").images[:].mean(axis=(0, 1, 2))
+    assert mean[0] > mean[2] > mean[1]  # tissue stained with H&E: red, then blue, then green
+
+
+def test_kaggle_images_are_what_their_names_promise():
+    data = open_data(folder("PCAM_REAL_KAGGLE"))  # refuses a wrong SHA-1
+    assert data.layout == "kaggle" and all(patches.content_ids for patches in data.splits.values())
+    assert data.split("test").labels is None
+
+
+def test_official_patches_from_training_to_test_scores(pcam, tmp_path):
+    data, run = folder("PCAM_REAL"), tmp_path / "run"
+    assert pcam("train", data, "--run", run, *QUICK).exit_code == 0
+    # Scored on 'valid': 'test' is looked at only to report.
+    result = pcam("evaluate", data, "--run", run, "--split", "valid", "--tta", "d4", "--json")
+    metrics = json.loads(result.stdout)
+    assert metrics["auc_low"] > 0.6 and not metrics["simulated"]
+
+
+def test_kaggle_submission_is_complete_and_scores_above_chance(pcam, tmp_path):
+    data, run = folder("PCAM_REAL_KAGGLE"), tmp_path / "run"
+    assert pcam("train", data, "--run", run, *QUICK).exit_code == 0
+    assert pcam("predict", data, "--run", run, "--out", tmp_path / "s.csv").exit_code == 0
+    submission, sample, solution = (
+        {row["id"]: float(row["label"]) for row in csv.DictReader(open(path, newline=""))}
+        for path in (tmp_path / "s.csv", data / "sample_submission.csv", folder("PCAM_REAL_SOLUTION"))
+    )
+    assert list(submission) == list(sample)
+    assert roc_auc_score([solution[i] for i in submission], list(submission.values())) > 0.6
