@@ -8,23 +8,25 @@ from scipy.spatial import cKDTree
 
 from pcam_utils.errors import InputError
 
-# Measured on 3,000 training patches of PCam (CC0). Per patch: optical density
-# OD = -log10((I + 1) / 256) of the pixels with mean OD above 0.12, the plane of the first two
-# eigenvectors, and the 1st and 99th percentile of the angle in it (Macenko). A mixture of two
-# Gaussians on the mean OD direction tells the two centres apart: 38 % of the patches are
-# blue-purple, 62 % brown-pink. Rows: median and spread (1.48 x median absolute deviation), R G B.
-# White: the same of the flat bright areas of 6,000 patches. Strength of the two dyes: chosen so that
-# the mean colour of the simulated patches of a centre is that of its real ones.
+# Measured on 3,000 training patches of PCam (CC0), in optical density, OD = -log10((I + 1) / (W + 1))
+# for white W, of the pixels whose OD has a norm above 0.15. A mixture of two Gaussians on the mean
+# OD direction of a patch tells the two centres apart: 38 % of the patches are blue-purple, 62 %
+# brown-pink. Stain vectors (R G B): median and spread (1.48 x median absolute deviation) over the
+# patches of a centre; the red of a single patch is measured badly, so its spread is cut to 0.04 for
+# haematoxylin and 0.05 for eosin. Eosin: mean direction of the tenth of the pixels that absorb the
+# least red. Haematoxylin: that of the darkest tenth, the nuclei, less the fifth of eosin in them.
+# White: median and spread of the flat bright areas of 6,000 patches. Strength of the two dyes: chosen
+# so that the mean colour of a centre's simulated patches is that of its real ones.
 CENTRES = {
     "purple": {
-        "haematoxylin": ((0.544, 0.754, 0.356), (0.035, 0.034, 0.041)),
-        "eosin": ((0.262, 0.938, 0.211), (0.067, 0.018, 0.038)),
+        "haematoxylin": ((0.520, 0.803, 0.292), (0.040, 0.030, 0.021)),
+        "eosin": ((0.202, 0.954, 0.214), (0.050, 0.025, 0.030)),
         "white": ((224.0, 222.0, 227.0), 6.0),
-        "strength": (0.95, 1.25),
+        "strength": (0.9, 1.1),
     },
     "brown": {
-        "haematoxylin": ((0.492, 0.675, 0.554), (0.033, 0.028, 0.024)),
-        "eosin": ((0.315, 0.867, 0.382), (0.040, 0.034, 0.061)),
+        "haematoxylin": ((0.490, 0.727, 0.482), (0.032, 0.020, 0.023)),
+        "eosin": ((0.284, 0.814, 0.502), (0.050, 0.019, 0.017)),
         "white": ((245.0, 245.0, 243.0), 4.4),
         "strength": (1.0, 1.0),
     },
@@ -192,7 +194,7 @@ def _grow_tumour(rng, kinds):
     size = len(kinds)
     region = _smooth_noise(rng, size, 120)
     region = region > np.quantile(region, rng.uniform(0.4, 0.7))
-    nest_scale = rng.choice([12, 18, 28, 50])
+    nest_scale = rng.choice([14, 22, 34, 55])
     share = rng.uniform(0.45, 0.9)
     nests = _smooth_noise(rng, size, nest_scale) + 0.15 * _smooth_noise(rng, size, 6)
     nests = region & (nests > np.quantile(nests, 1 - share))
@@ -249,7 +251,8 @@ def _ground(rng, kinds, fibres):
     # From loose wavy strands to dense scar, whose strands hardly show.
     dense = np.clip(rng.uniform(0, 1) + 0.35 * _smooth_noise(rng, size, 60), 0, 1)
     strands = 0.55 + 0.85 * dense + (0.45 - 0.22 * dense) * fibres + 0.15 * fine
-    strands = np.clip(strands - dense * np.clip(holes * 4 + 1.3 * (fibres < -1.6), 0, 1.3), 0.05, 2.2)
+    slits = np.clip(4 * holes + 2 * np.clip(-1.5 - fibres, 0, 1), 0, 1.3)
+    strands = np.clip(strands - dense * slits, 0.05, 2.2)
     cover = cover * (1 - stroma) + strands * stroma
     shade = 1 + 0.2 * _smooth_noise(rng, size, 30)
     return haematoxylin * cover, eosin * cover * np.clip(shade, 0.4, 1.6)
@@ -285,13 +288,16 @@ def _add_red_cells(rng, kinds, haematoxylin, eosin):
     """Strew red blood cells into lumina and, here and there, into the tissue."""
     size = len(kinds)
     y, x = _scatter(rng, size, 7.0)
-    leak = _smooth_noise(rng, size, 25)[y.astype(int), x.astype(int)] > rng.choice([1.6, 2.4, 4])
+    leak = _smooth_noise(rng, size, 25)[y.astype(int), x.astype(int)] > rng.choice([2.0, 2.8, 4])
     keep = (leak | (kinds[y.astype(int), x.astype(int)] == BLANK) & (rng.random(len(y)) < 0.01))
-    cells = _nuclei(rng, y[keep], x[keep], radius=2.9, stretch=1.2, dark=1.0, hollow=0, grain=0)
+    cells = _nuclei(rng, y[keep], x[keep], radius=2.9, stretch=1.2, dark=0.5, hollow=0, grain=0)
     distance, _, owner = _claim_pixels(rng, cells, size)
+    if not len(y[keep]):
+        return
     inside = np.clip(0.6 - distance, 0, 1)
-    eosin += inside * 0.45
-    haematoxylin *= 1 - 0.8 * inside
+    dimple = np.clip(1.3 + 0.25 * distance, 0.6, 1.1)
+    eosin += inside * dimple * cells.dark[owner].astype(np.float32)
+    haematoxylin *= 1 - 0.9 * inside
 
 
 # --- nuclei -------------------------------------------------------------------------------------
@@ -334,7 +340,7 @@ def _nuclei(rng, y, x, *, radius, stretch, dark, hollow, grain, angle=None, spre
 def _place_nuclei(rng, kinds, lumen, flow):
     """All nuclei of a slide, kind by kind."""
     size = len(kinds)
-
+    # Some places are less crowded than others.
     crowding = np.clip(1.05 - rng.uniform(0, 0.35) * (_smooth_noise(rng, size, 60) + 0.7), 0.2, 1)
 
     def spots(spacing, shares):
@@ -351,7 +357,7 @@ def _place_nuclei(rng, kinds, lumen, flow):
 
     round_cells = spots(rng.uniform(7.6, 9.2), {LYMPH: 0.97, SINUS: 0.3, FOLLICLE: 0.18,
                                                 HISTIOCYTES: 0.2, STROMA: rng.uniform(0, 0.1),
-                                                FAT: 0.01, TUMOUR: rng.choice([0.02, 0.1, 0.25])})
+                                                FAT: 0.01, TUMOUR: rng.choice([0.02, 0.08, 0.18])})
     parts = [_nuclei(rng, *round_cells, radius=rng.uniform(3.4, 4.1), stretch=1.15,
                      dark=rng.uniform(0.55, 1.05), hollow=rng.uniform(0.05, 0.3), grain=0.2)]
     blasts = spots(11.5, {FOLLICLE: 0.9, LYMPH: 0.01, SINUS: 0.15})
@@ -372,12 +378,12 @@ def _place_nuclei(rng, kinds, lumen, flow):
 
 def _tumour_nuclei(rng, spots, direction):
     """Large, uneven nuclei; how large, how pale and how uneven is a matter of the slide."""
-    radius = rng.uniform(5.5, 8.0)
-    y, x = spots(radius * rng.uniform(2.3, 3.3), {TUMOUR: 0.96})
-    pale = rng.random() < 0.7
+    radius = rng.uniform(5.8, 8.2)
+    y, x = spots(radius * rng.uniform(2.45, 3.3), {TUMOUR: 0.96})
+    pale = rng.random() < 0.75
     return _nuclei(rng, y, x, radius=radius, stretch=rng.uniform(1.2, 1.6),
-                   dark=rng.uniform(0.35, 0.6) if pale else rng.uniform(0.55, 0.8),
-                   hollow=rng.uniform(0.3, 0.65) if pale else 0.15, grain=0.3,
+                   dark=rng.uniform(0.35, 0.6) if pale else rng.uniform(0.5, 0.75),
+                   hollow=rng.uniform(0.3, 0.6) if pale else 0.15, grain=0.2,
                    angle=direction(y, x) if rng.random() < 0.4 else None,
                    spread=rng.uniform(0.1, 0.25))
 
@@ -434,7 +440,7 @@ def _add_nuclei(rng, nuclei, haematoxylin, eosin):
     """Draw the nuclei into the dye maps (changed in place)."""
     size = len(haematoxylin)
     distance, second, owner = _claim_pixels(rng, nuclei, size)
-    ragged = 0.42 * _smooth_noise(rng, size, 1.1)
+    ragged = 0.38 * _smooth_noise(rng, size, 1.1)
     distance, second = distance + ragged, second + ragged
     dark, hollow, grain, radius = (np.float32(a)[owner] for a in (
         nuclei.dark, nuclei.hollow, nuclei.grain, nuclei.radius))

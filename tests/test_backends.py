@@ -8,11 +8,11 @@ import pytest
 
 JAX_RUN = """
 import sys
-sys.modules["tensorflow"] = None  # importing it would now fail
 from pcam_utils.platform import load_keras
 assert load_keras().backend.backend() == "jax"
 from pcam_utils.cli import main
 main(sys.argv[1:], standalone_mode=False)
+assert "tensorflow" not in sys.modules
 """
 
 
