@@ -10,7 +10,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from pcam_utils.errors import InputError
@@ -82,6 +81,7 @@ def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not an empty folder: "
                          "name a new folder, or remove it first.")
+    _check_room(out, sum(sizes.values()))
     write_split = {"pcam": _write_pcam, "kaggle": _write_kaggle}[layout]
     counts = {split: _slide_count(n) for split, n in sizes.items()}
     total, first = sum(counts.values()), 0
@@ -110,6 +110,15 @@ def _check_sizes(sizes):
             raise InputError(f"Size {n!r} of split {split!r} cannot be used: give an even number "
                              "from 2 up, so that half the patches hold tumour.")
     return {split: int(sizes.get(split, n)) for split, n in SPLIT_SIZES.items()}
+
+
+def _check_room(out, patches):
+    """Ask beforehand: HDF5 does not survive a disk that fills up while it writes."""
+    folder = next(parent for parent in out.parents if parent.exists())
+    needed, free = 5 * PATCH * PATCH * patches, shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(f"The sample needs {needed / 1e6:.0f} MB but {folder} has {free / 1e6:.0f} MB: "
+                         "free some space or name another folder.")
 
 
 @contextmanager
@@ -223,8 +232,9 @@ def _write_pcam(folder, split, number, cuts):
             data["y"][cut.row] = cut.label
             data["mask"][cut.row] = cut.mask[..., None]
             meta[cut.row] = (cut.slide, cut.x, cut.y, bool(cut.mask.any()), bool(cut.label))
-    columns = ["wsi", "coord_x", "coord_y", "tumor_patch", "center_tumor_patch"]
-    pd.DataFrame(meta, columns=columns).to_csv(folder / f"{stem}_meta.csv", lineterminator="\n")
+    # The official tables begin with a column of row numbers that has no name.
+    header = ("", "wsi", "coord_x", "coord_y", "tumor_patch", "center_tumor_patch")
+    _append_csv(folder / f"{stem}_meta.csv", header, [(row, *line) for row, line in enumerate(meta)])
 
 
 def _write_kaggle(folder, split, number, cuts):
