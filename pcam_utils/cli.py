@@ -112,7 +112,7 @@ def info(data, figure, fit, as_json):
 @click.option("--backbone", default="NASNetMobile", show_default=True,
               help="NASNetMobile, EfficientNetV2B0, DenseNet121 or SmallCNN.")
 @click.option("--weights", default="auto", show_default=True, help="auto, imagenet, none, or a file of weights.")
-@click.option("--head", default="seed", show_default=True, help="seed (max + average + flatten) or average.")
+@click.option("--head", help="seed (max + average + flatten) or average; the recipe's own if left out.")
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option("--augment/--no-augment", default=True, show_default=True)
@@ -163,7 +163,7 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, fit, as_
     metrics, probabilities = report.score(chosen, patches, record, tta=tta, mean=mean)
     metrics.update(model=str(model or run / "best.keras"), data=str(data))
     if baseline:
-        metrics["colour_alone"] = report.score_colour(_open(data, only=("train",), fit=fit), patches)
+        metrics["colour_alone"] = report.score_colour(_open(data, only=("train",), fit=fit), patches, probabilities)
     if out:
         report.write(out, metrics, patches, probabilities)
     click.echo(json.dumps(metrics, indent=2) if as_json else report.as_table(metrics, out))

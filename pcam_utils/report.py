@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .evaluate import evaluate
+from .evaluate import auc_difference, evaluate
 from .files import replacing, write_json
 from .model import load_model
 from .patches import fingerprint
@@ -110,18 +110,35 @@ def score(model, patches, record, *, tta="flips", mean="arithmetic"):
     return {**metrics, "tta": tta, "mean": mean, **about}, probabilities
 
 
-def score_colour(data, patches, *, seed=0):
-    """AUC and interval of colour alone, learned from at most 6,000 evenly spread training patches."""
+def score_colour(data, patches, probabilities, *, seed=0):
+    """Score colour alone, learned from at most 6,000 evenly spread training patches, beside a network.
+
+    Parameters
+    ----------
+    data : pcam_utils.sources.Data
+        Holds the training split.
+    patches : Patches
+    probabilities : (N,) float
+        The network's, for `patches`.
+    seed : int
+
+    Returns
+    -------
+    dict
+        auc, auc_low, auc_high of colour alone; difference, difference_low, difference_high: network less colour.
+    """
     from .baseline import colour_scores
 
     train = data.split("train").require_both_classes()
-    if len(train) > COLOUR_PATCHES:
-        train = train.take(np.linspace(0, len(train) - 1, COLOUR_PATCHES).astype(int))
     # The patches scored may be the run's own part of 'train'.
     train = train.take(~np.isin(train.ids, patches.ids))
+    if len(train) > COLOUR_PATCHES:
+        train = train.take(np.linspace(0, len(train) - 1, COLOUR_PATCHES).astype(int))
     scores = colour_scores(train.images, train.labels, patches.images, seed=seed)
     metrics = evaluate(patches.labels, scores, slides=patches.slides, seed=seed)
-    return {name: metrics[name] for name in ("auc", "auc_low", "auc_high")}
+    difference = auc_difference(patches.labels, probabilities, scores, groups=patches.slides, seed=seed)
+    found = {name: metrics[name] for name in ("auc", "auc_low", "auc_high")}
+    return found | dict(zip(("difference", "difference_low", "difference_high"), difference))
 
 
 def write(out, metrics, patches, probabilities):
@@ -164,6 +181,9 @@ def as_table(metrics, out=None):
     rows = {"network": metrics} | ({"colour alone": metrics["colour_alone"]} if "colour_alone" in metrics else {})
     for name, row in rows.items():
         lines.append(f"  {name:<13} AUC {row['auc']:.3f}   95 % interval {row['auc_low']:.3f} to {row['auc_high']:.3f}")
+    if "colour_alone" in metrics:
+        gain = [metrics["colour_alone"][f"difference{end}"] for end in ("", "_low", "_high")]
+        lines.append("  {:<13} {:+.3f}      95 % interval {:+.3f} to {:+.3f}".format("difference", *gain))
     for name, point in metrics["operating_points"].items():
         lines.append(
             f"  threshold {point['threshold']:.3f} ({name.replace('_', ' ')}): "

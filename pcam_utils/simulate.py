@@ -17,7 +17,7 @@ from pcam_utils.tissue import Slide, render_slide
 
 __all__ = ["SPLIT_SIZES", "Slide", "render_slide", "write_sample"]
 
-SPLIT_SIZES = {"train": 3000, "valid": 600, "test": 600}
+SPLIT_SIZES = {"train": 3000, "valid": 450, "test": 600}
 LAYOUTS = ("pcam", "kaggle")
 PATCH, CENTRE = 96, 32  # pixels; the label looks at the centre alone
 SLIDE_SIZE = 512  # pixels

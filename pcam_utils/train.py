@@ -54,6 +54,8 @@ RECIPES = {
     "seed": (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)),
     "course": (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
 }
+#: The course averages: from a random start the seed's 11,616 inputs to one sigmoid learn more slowly (docs/results.md).
+HEADS_OF = {"seed": "seed", "course": "average"}
 #: From a random start there are no features for the head to learn from, and larger steps are needed.
 RANDOM_START = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 
@@ -65,7 +67,7 @@ class Settings:
     recipe: str = "course"
     backbone: str = "NASNetMobile"
     weights: str = "auto"
-    head: str = "seed"
+    head: str | None = None
     epochs: int | None = None
     patience: int | None = None
     augment: bool = True
@@ -118,9 +120,7 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     """
     run = Path(run)
     record = _open_run(run, resume)
-    settings = Settings(**record["settings"]) if record else replace(
-        settings, weights=choose_start(settings.backbone, settings.weights, say=say)
-    )
+    settings = Settings(**record["settings"]) if record else _settle(settings, say)
     phases = settings.phases()
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
@@ -136,6 +136,12 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
     history = _train_phases(model, phases, split, settings, run, say, progress)
     return _finish(run, record, history, split)
+
+
+def _settle(settings, say):
+    """Replace what was left open by what it means here, so that run.json tells it."""
+    weights = choose_start(settings.backbone, settings.weights, say=say)
+    return replace(settings, weights=weights, head=settings.head or HEADS_OF.get(settings.recipe))
 
 
 def _open_run(run, resume):

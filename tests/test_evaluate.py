@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pcam_utils.errors import InputError
-from pcam_utils.evaluate import _ranked, _weighted_auc, auc_interval, choose_threshold, evaluate, operating_point
+from pcam_utils.evaluate import _ranked, _weighted_auc, auc_difference, auc_interval, choose_threshold, evaluate, operating_point
 
 
 def scores(n=400, separation=1.0, seed=0, digits=2):
@@ -69,3 +69,14 @@ def test_evaluate_gives_the_whole_picture_and_says_what_was_drawn():
 def test_one_class_is_refused_in_a_sentence():
     with pytest.raises(InputError, match="both classes"):
         auc_interval([1, 1], [0.2, 0.3])
+
+
+def test_paired_difference_is_that_of_the_aucs_and_narrower_than_unpaired():
+    labels, probabilities = scores(digits=9)
+    worse = probabilities + np.random.default_rng(5).normal(0, 0.05, len(labels))
+    difference, low, high = auc_difference(labels, probabilities, worse)
+    assert difference == pytest.approx(roc_auc_score(labels, probabilities) - roc_auc_score(labels, worse))
+    assert low < difference < high
+    own_low, own_high = auc_interval(labels, probabilities)
+    assert high - low < 0.5 * (own_high - own_low)
+    assert auc_difference(labels, worse, worse) == (0, 0, 0)

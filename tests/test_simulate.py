@@ -290,4 +290,4 @@ def test_progress_counts_slides_to_the_end(quick, tmp_path):
 
 def test_splits_left_out_have_their_usual_size():
     assert simulate._check_sizes({"train": 10}) == {**SPLIT_SIZES, "train": 10}
-    assert simulate._check_sizes(None) == SPLIT_SIZES == {"train": 3000, "valid": 600, "test": 600}
+    assert simulate._check_sizes(None) == SPLIT_SIZES == {"train": 3000, "valid": 450, "test": 600}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pcam_utils.patches import Patches, Rows
 from pcam_utils.sources import open_data
 from pcam_utils.train import RECIPES, Settings, batches, read_history, read_record, train
 
-SMALL = Settings(backbone="SmallCNN", weights="none", epochs=3)
+SMALL = Settings(backbone="SmallCNN", weights="none", head="seed", epochs=3)
 
 
 @pytest.fixture
@@ -138,11 +139,13 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(easy, tmp_path)
         time.sleep(chance.uniform(0, 0.25 * whole))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
+        for kept in ("best.keras", "state.npz"):  # never half a file under the good name
+            path = tmp_path / "cut" / kept
+            assert not path.exists() or zipfile.ZipFile(path).testzip() is None
         if process.returncode == 0:  # it ended first: begin another run
             (tmp_path / "cut").rename(tmp_path / f"ended{time.monotonic_ns()}")
     subprocess.run([*command, str(tmp_path / "cut"), "--resume"], check=True, capture_output=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
-    assert [path.name for path in (tmp_path / "cut").iterdir() if ".part" in path.name and path.stat().st_size == 0] == []
 
 
 def test_early_stop_counts_epochs_without_a_better_auc(easy, tmp_path, monkeypatch):
@@ -217,6 +220,12 @@ def test_batches_keep_images_and_labels_together(random_patches):
 def test_recipes_and_epochs(recipe, weights, epochs, expected):
     phases = Settings(recipe=recipe, weights=weights, epochs=epochs).phases()
     assert [(phase.epochs, phase.batch_size) for phase in phases] == expected
+
+
+@pytest.mark.parametrize("recipe, head", [("seed", "seed"), ("course", "average")])
+def test_each_recipe_has_its_own_head(easy, tmp_path, recipe, head):
+    settings = training.replace(SMALL, recipe=recipe, head=None, epochs=1)
+    assert train(open_data(easy), tmp_path / "run", settings, say=quiet, progress=False)["settings"]["head"] == head
 
 
 def test_seed_recipe_is_as_published():
