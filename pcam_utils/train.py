@@ -48,16 +48,26 @@ class Phase:
     cosine: bool = False
 
 
-#: 'seed' is the 2019 article's: batch 32, then 64, Adam 1e-4 (CVxTz/malignancy_detection, code/baseline.py).
-#: 'course' trains the head first, so that its random start does not wreck pretrained features, then everything.
+@dataclass(frozen=True)
+class Recipe:
+    """A head and the phases that train it; `from_random` replaces the phases where no pretrained features are kept."""
+
+    head: str
+    phases: tuple
+    from_random: tuple | None = None
+
+
 RECIPES = {
-    "seed": (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)),
-    "course": (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
+    # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
+    "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4))),
+    # The head first, so that its random start does not wreck pretrained features. A random start has none to keep and
+    # needs larger steps. The average alone learns faster than the seed's 11,616 inputs to one sigmoid (docs/results.md).
+    "course": Recipe(
+        "average",
+        (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
+        from_random=(Phase("whole network", 5, 32, 1e-3, cosine=True),),
+    ),
 }
-#: The course averages: from a random start the seed's 11,616 inputs to one sigmoid learn more slowly (docs/results.md).
-HEADS_OF = {"seed": "seed", "course": "average"}
-#: From a random start there are no features for the head to learn from, and larger steps are needed.
-RANDOM_START = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 
 
 @dataclass(frozen=True)
@@ -76,15 +86,21 @@ class Settings:
     valid_fraction: float = 0.2
     seed: int = 0
 
-    def phases(self):
-        """The recipe's phases, with the number of epochs asked for; `weights` must no longer be 'auto'."""
+    def settled(self, say=print):
+        """The same with what was left open replaced by what it means here, so that run.json tells it."""
         if self.recipe not in RECIPES:
             raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
-        phases = RANDOM_START if (self.recipe, self.weights) == ("course", "none") else RECIPES[self.recipe]
+        weights = choose_start(self.backbone, self.weights, say=say)
+        return replace(self, weights=weights, head=self.head or RECIPES[self.recipe].head)
+
+    def phases(self):
+        """The recipe's phases for this start, with the number of epochs asked for."""
+        recipe = RECIPES[self.recipe]
+        phases = recipe.from_random if recipe.from_random and self.weights == "none" else recipe.phases
         if self.epochs is None:
             return phases
         first = [replace(phase, epochs=min(phase.epochs, self.epochs - 1)) for phase in phases[:-1]]
@@ -120,7 +136,7 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     """
     run = Path(run)
     record = _open_run(run, resume)
-    settings = Settings(**record["settings"]) if record else _settle(settings, say)
+    settings = Settings(**record["settings"]) if record else settings.settled(say)
     phases = settings.phases()
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
@@ -136,12 +152,6 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
     history = _train_phases(model, phases, split, settings, run, say, progress)
     return _finish(run, record, history, split)
-
-
-def _settle(settings, say):
-    """Replace what was left open by what it means here, so that run.json tells it."""
-    weights = choose_start(settings.backbone, settings.weights, say=say)
-    return replace(settings, weights=weights, head=settings.head or HEADS_OF.get(settings.recipe))
 
 
 def _open_run(run, resume):

@@ -396,7 +396,7 @@ def test_models_that_cannot_be_used(refuses, pcam_folder, tmp_path, model):
 
 def test_a_run_without_a_model_yet(refuses, pcam_folder, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "run" / "run.json").write_text('{"settings": {}}')
     refuses("evaluate", pcam_folder(), "--run", tmp_path / "run", says="run has no best.keras yet")
 
 
@@ -440,7 +440,7 @@ def test_a_run_of_other_data(refuses, pcam_folder, tmp_path, model):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(model, run / "best.keras")
-    (run / "run.json").write_text("{}")
+    (run / "run.json").write_text('{"settings": {}}')
     (run / "valid_ids.txt").write_text("elsewhere_0\nelsewhere_1\n")
     refuses("evaluate", pcam_folder(), "--run", run, "--split", "valid", says="None of the patches .* is in the data")
 

@@ -291,3 +291,16 @@ def test_progress_counts_slides_to_the_end(quick, tmp_path):
 def test_splits_left_out_have_their_usual_size():
     assert simulate._check_sizes({"train": 10}) == {**SPLIT_SIZES, "train": 10}
     assert simulate._check_sizes(None) == SPLIT_SIZES == {"train": 3000, "valid": 450, "test": 600}
+
+
+def test_tensorflow_datasets_own_code_reads_the_official_layout(sample, tmp_path):
+    builder = pytest.importorskip("tensorflow_datasets.datasets.patch_camelyon.patch_camelyon_dataset_builder")
+    paths = {f"{split}_{key}": str(sample / f"{STEM}_{split}_{key}.h5") for split in SPLITS for key in "xy"}
+    reader = builder.Builder(data_dir=tmp_path)
+    for split in SPLITS:
+        images, labels = read(sample, split, "x"), read(sample, split, "y").ravel()
+        records = [record for _, record in reader._generate_examples(split, paths)]
+        assert len(records) == len(images)
+        for row, record in enumerate(records):
+            assert record["id"] == f"{split}_{row}" and record["label"] == labels[row]
+            np.testing.assert_array_equal(record["image"], images[row])
