@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -94,15 +95,16 @@ def download(out, splits, source):
 @JSON
 def info(data, figure, fit, as_json):
     """Show what is there: layout, counts, slides, repeats, blank patches."""
-    from .describe import describe, examples
+    from .describe import as_table, describe, examples
 
     opened = _open(data, fit=fit)
     facts = describe(opened, progress=_tqdm("Reading", "batch"))
     if figure:
         from .plots import plot_patches
+        from .report import save_figure
 
-        _save_figure(plot_patches(examples(next(iter(opened.splits.values())))), figure)
-    click.echo(json.dumps(facts, indent=2) if as_json else _as_table(facts))
+        save_figure(plot_patches(examples(next(iter(opened.splits.values())))), figure)
+    click.echo(json.dumps(facts, indent=2) if as_json else as_table(facts))
 
 
 @main.command()
@@ -135,8 +137,9 @@ def train(data, run, resume, fit, **settings):
         progress=sys.stdout.isatty(),  # in a log file the bar would be thousands of lines
     )
     from .plots import plot_history
+    from .report import save_figure
 
-    _save_figure(plot_history(training.read_history(run), simulated=record["simulated"]), run / "history.png")
+    save_figure(plot_history(training.read_history(run), simulated=record["simulated"]), run / "history.png")
     best = record["best"]
     click.echo(f"Best validation AUC {best['val_auc']:.4f}, after epoch {best['epoch']}: {run / 'best.keras'}")
 
@@ -210,33 +213,16 @@ def _open(data, **kwargs):
 def _tqdm(description, unit):
     from tqdm import tqdm
 
-    return functools.partial(tqdm, desc=description, unit=unit, delay=2)
+    return functools.partial(tqdm, desc=description, unit=unit, delay=2, disable=None)  # None: where nobody watches
 
 
+@contextlib.contextmanager
 def _bar(description, unit):
-    """A progress bar that is called with (done, total)."""
-    from contextlib import contextmanager
+    """A progress bar that is told (done, total)."""
+    with _tqdm(description, unit)(total=0) as bar:
 
-    @contextmanager
-    def opened():
-        with _tqdm(description, unit)(total=0) as bar:
+        def update(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
 
-            def update(done, total):
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield update
-
-    return opened()
-
-
-def _save_figure(ax, path):
-    from .report import save_figure
-
-    save_figure(ax, path)
-
-
-def _as_table(facts):
-    from .describe import as_table
-
-    return as_table(facts)
+        yield update

@@ -52,7 +52,7 @@ def _describe_split(patches, progress):
     }
 
 
-def examples(patches, *, each=16, seed=0):
+def examples(patches, *, each=8, seed=0):
     """Draw up to `each` patches of each class, class by class; of all where labels are unknown.
 
     Returns

@@ -84,7 +84,7 @@ def _decode_all(path, files, fit, check_sha1, progress):
             raise InputError(f"{file} is not the image that its name promises (SHA-1 of its pixels); get it again.")
         return image
 
-    bar = tqdm(total=len(files), desc="Packing images", unit="img", disable=not progress, delay=2)
+    bar = tqdm(total=len(files), desc="Packing images", unit="img", disable=None if progress else True, delay=2)
     with open(path, "wb") as out, ThreadPoolExecutor() as threads, bar:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), SIZE, SIZE, 3)}
         np.lib.format.write_array_header_1_0(out, header)

@@ -103,7 +103,7 @@ def plot_patches(patches, *, columns=8, ax=None):
     rows = -(-len(patches) // columns)
     gap, size = 4, patches.images.shape[1]
     canvas = np.full((rows * (size + gap), columns * (size + gap), 3), 255, np.uint8)
-    ax = _axes(ax, figsize=(columns * 1.1, rows * 1.1 + 0.4))
+    ax = _axes(ax, figsize=(columns * 1.1, rows * 1.1 + 0.8))
     for place, image in enumerate(patches.images[:]):
         top, left = place // columns * (size + gap), place % columns * (size + gap)
         canvas[top : top + size, left : left + size] = image
@@ -117,7 +117,7 @@ def plot_patches(patches, *, columns=8, ax=None):
         handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[label]) for label in (0, 1)]
         names = ("no tumour in the centre (0)", "tumour in the centre (1)")
         ax.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize="small")
-    ax.set_title(_title("Patches", patches.simulated))
+    ax.set_title("Patches (simulated)" if patches.simulated else "Patches")
     return ax
 
 

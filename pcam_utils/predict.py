@@ -53,7 +53,7 @@ def predict_views(model, patches, *, tta="flips", batch_size=64, progress=True):
     viewing = view_model(model, tta)
     out = np.empty((len(patches), len(VIEWS[tta])))
     batch_size = min(batch_size, len(patches))
-    bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=not progress, delay=2)
+    bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=None if progress else True, delay=2)
     with bar:
         for start in range(0, len(patches), batch_size):
             batch = patches.images[start : start + batch_size]
