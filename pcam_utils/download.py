@@ -400,7 +400,7 @@ def _disk_errors(path):
 
 
 def _bar(what, total, progress, **kwargs):
-    return tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=None if progress else True, **kwargs)
+    return tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=not progress, **kwargs)
 
 
 def _say(sentence):
