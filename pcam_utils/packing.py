@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from .errors import InputError, reason
-from .patches import SIZE
+from .patches import SIZE, FileRows
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _PART = 512  # images handed to the decoding threads at a time: bounds the memory in flight
@@ -39,7 +39,7 @@ def pack_images(files, *, fit=None, check_sha1=False, progress=True):
 
     Returns
     -------
-    np.memmap, (N, 96, 96, 3) uint8, RGB
+    FileRows, (N, 96, 96, 3) uint8, RGB
         In the order of `files`.
     """
     if fit not in (None, "resize", "crop"):
@@ -47,7 +47,8 @@ def pack_images(files, *, fit=None, check_sha1=False, progress=True):
     packed = cache_folder() / f"packed_{_listing_digest(files, fit, check_sha1)}.npy"
     if not packed.exists():
         _write_packed(packed, files, fit, check_sha1, progress)
-    return np.load(packed, mmap_mode="r")
+    images = np.load(packed, mmap_mode="r")  # read for its header alone
+    return FileRows(packed, images.offset, images.shape)
 
 
 def _listing_digest(files, fit, check_sha1):

@@ -59,6 +59,39 @@ class Rows:
         return Rows(self.stored, self.rows[which])
 
 
+class FileRows:
+    """Images that lie in one piece in a file; each read is one copy, and nothing stays in memory.
+
+    A memory map would be as quick once warm, but the system reads ahead around every page it touches: 1,000 random
+    patches out of 262,144 left 1.8 GB resident.
+
+    Parameters
+    ----------
+    path : path
+    offset : int
+        Where the first image begins, in bytes.
+    shape : tuple of int
+        (N, 96, 96, 3), of uint8.
+    """
+
+    def __init__(self, path, offset, shape):
+        self.path, self.offset, self.shape = path, offset, tuple(shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, key):
+        """Read one row (an int) or rows that follow each other (a slice without step)."""
+        chosen = range(len(self))[key]  # counts from the end and ends where it should, as for a list
+        first, number = (chosen.start, len(chosen)) if isinstance(key, slice) else (chosen, 1)
+        row = int(np.prod(self.shape[1:]))
+        values = np.fromfile(self.path, np.uint8, number * row, offset=self.offset + first * row)
+        if len(values) < number * row:
+            raise InputError(f"{self.path} is shorter than it says; get it again.")
+        rows = values.reshape(number, *self.shape[1:])
+        return rows if isinstance(key, slice) else rows[0]
+
+
 @dataclass(frozen=True)
 class Patches:
     """A set of patches, read lazily.

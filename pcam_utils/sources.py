@@ -13,7 +13,7 @@ import numpy as np
 from .download import unpack
 from .errors import InputError, reason
 from .packing import IMAGE_SUFFIXES, pack_images
-from .patches import SIZE, Patches, Rows
+from .patches import SIZE, FileRows, Patches, Rows
 
 SPLITS = ("train", "valid", "test")
 KAGGLE_INPUTS = (
@@ -183,7 +183,7 @@ def _open_split(folder, split, x_path, progress):
 
 
 def _dataset(path, name, row_shape):
-    """Open one HDF5 dataset, as a memory map where its bytes lie in one piece: faster, and safe across processes."""
+    """Open one HDF5 dataset, past HDF5 where its bytes lie in one piece: faster, and safe across processes."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -202,7 +202,7 @@ def _dataset(path, name, row_shape):
     if dataset.dtype != np.uint8:
         raise InputError(f"'{name}' in {path} holds {dataset.dtype}, but uint8 is needed; get the official file.")
     if dataset.chunks is None and dataset.id.get_offset() is not None:
-        return np.memmap(path, np.uint8, "r", dataset.id.get_offset(), dataset.shape)
+        return FileRows(path, dataset.id.get_offset(), dataset.shape)
     return dataset
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pcam_utils import packing, simulate, sources
 from pcam_utils.errors import InputError
-from pcam_utils.patches import fingerprint
+from pcam_utils.patches import FileRows, fingerprint
 from pcam_utils.sources import find_data, open_data
 
 STORAGES = {"contiguous": {}, "chunked": {"chunks": (5, 96, 96, 3)}, "compressed": {"compression": "gzip"}}
@@ -54,7 +54,7 @@ def test_patches_are_the_same_however_the_file_is_stored(pcam_folder, random_pat
     assert fingerprint(patches) == expected
     for rows in (slice(2, 7), [9, 0, 9], np.arange(12) % 2 == 0):
         np.testing.assert_array_equal(patches.images[rows], random_patches(12)[rows])
-    assert isinstance(patches.images.stored, np.memmap) == (storage == "contiguous")
+    assert isinstance(patches.images.stored, FileRows) == (storage == "contiguous")
 
 
 def test_archives_are_unpacked_once_and_kept(pcam_folder, monkeypatch):
