@@ -84,7 +84,7 @@ def download(out, splits, source):
     if source == "kaggle":
         out = downloads.download_kaggle(out)
     else:
-        out = downloads.download_pcam(out, splits=splits or ("train", "valid", "test"))
+        out = downloads.download_pcam(out, splits=splits or downloads.SPLITS)
     click.echo(f"The patches are in {out}; look at them with: pcam info {out}")
 
 

@@ -20,7 +20,7 @@ class Rows:
     Parameters
     ----------
     stored : array-like, (M, 96, 96, 3) uint8
-        NumPy array, memory map or h5py dataset.
+        NumPy array, h5py dataset or `FileRows`.
     rows : array of int, optional
         Rows of `stored` that this view shows, in this order; all of them if left out.
     """

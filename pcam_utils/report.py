@@ -13,6 +13,7 @@ from .files import replacing, write_json
 from .model import load_model
 from .patches import fingerprint
 from .predict import predict, write_submission
+from .sources import SPLITS
 from .train import read_record
 
 COLOUR_PATCHES = 6000  #: training patches that the colour baseline learns from, at most
@@ -57,6 +58,8 @@ def choose_split(open_data, split=None, labels=None, run=None):
         data = open_data(only=("test",), labels=labels)
         split = "test" if "test" in data.splits and data.splits["test"].labels is not None else "valid"
         split = "images" if data.layout == "images" else split
+        if split in data.splits:
+            return data.split(split).require_both_classes()
     _known(split)
     valid_ids = Path(run) / "valid_ids.txt" if run else None
     if split == "valid" and valid_ids and valid_ids.exists():
@@ -74,8 +77,6 @@ def choose_images(open_data, split=None):
 
 
 def _known(split):
-    from .sources import SPLITS
-
     if split not in (*SPLITS, "images"):
         raise InputError(f"'{split}' is no split; choose one of {', '.join(SPLITS)}.")
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .download import unpack
+from .download import SPLITS, unpack
 from .errors import InputError, reason
 from .packing import IMAGE_SUFFIXES, pack_images
 from .patches import SIZE, FileRows, Patches, Rows
 
-SPLITS = ("train", "valid", "test")
 KAGGLE_INPUTS = (
     "/kaggle/input/histopathologic-cancer-detection",
     "/kaggle/input/competitions/histopathologic-cancer-detection",

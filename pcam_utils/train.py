@@ -203,7 +203,7 @@ def _train_phases(model, phases, split, settings, run, say, progress):
     keeper = _Keeper(run, split.valid, settings.patience, say)
     keeper.load(model)
     before = 0
-    for number, phase in enumerate(phases):
+    for phase in phases:
         epochs = range(before, before + phase.epochs)
         before = epochs.stop
         if keeper.epoch >= epochs.stop or keeper.stopped:
