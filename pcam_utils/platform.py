@@ -64,6 +64,7 @@ def prepare(seed, *, precision="float32", deterministic=False):
         import tensorflow as tf
 
         _keep_freed_memory()
+        _set_threads(tf)
         if deterministic:
             tf.config.experimental.enable_op_determinism()
         # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
@@ -79,6 +80,14 @@ def _keep_freed_memory():
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _set_threads(tf):
+    """On two cores, compute two operations at a time on one thread each: a step takes an eighth less than the default."""
+    if os.cpu_count() == 2:
+        with suppress(RuntimeError):  # TensorFlow has started already, and its threads with it
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(2)
 
 
 def versions():
