@@ -23,7 +23,7 @@ TTA = click.option("--tta", type=click.Choice(["none", "flips", "d4"]), default=
 MEAN = click.option("--mean", type=click.Choice(["arithmetic", "geometric"]), default="arithmetic", show_default=True)
 FIT = click.option("--fit", type=click.Choice(["resize", "crop"]), help="What to do with images that are not 96×96.")
 RUN = click.option("--run", type=click.Path(path_type=Path), help="Folder of a training run.")
-MODEL = click.option("--model", type=click.Path(path_type=Path), help="A .keras file instead of a run.")
+MODEL = click.option("--model", type=click.Path(path_type=Path), help="A .keras file, or 'pcam', this package's own, which is used if no run is named.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
@@ -110,10 +110,10 @@ def info(data, figure, fit, as_json):
 @main.command()
 @DATA
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder that the run is kept in.")
-@click.option("--recipe", default="course", show_default=True, help="course or seed (the 2019 article's).")
+@click.option("--recipe", default="course", show_default=True, help="course, seed (the 2019 article's), or pcam (this package's weights').")
 @click.option("--backbone", default="NASNetMobile", show_default=True,
               help="NASNetMobile, EfficientNetV2B0, DenseNet121 or SmallCNN.")
-@click.option("--weights", default="auto", show_default=True, help="auto, imagenet, none, or a file of weights.")
+@click.option("--weights", default="auto", show_default=True, help="auto, imagenet, pcam, none, or a file of weights.")
 @click.option("--head", help="seed (max + average + flatten) or average; the recipe's own if left out.")
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
@@ -164,7 +164,10 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, fit, as_
     chosen, record = report.choose_model(run, model)
     patches = report.choose_split(functools.partial(_open, data, fit=fit), split, labels, run)
     metrics, probabilities = report.score(chosen, patches, record, tta=tta, mean=mean)
-    metrics.update(model=str(model or run / "best.keras"), data=str(data))
+    metrics.update(model=str(run / "best.keras" if run else model or "pcam"), data=str(data))
+    warning = report.overlap(patches, record)
+    if warning:
+        click.echo(f"pcam: {warning}", err=True)
     if baseline:
         metrics["colour_alone"] = report.score_colour(_open(data, only=("train",), fit=fit), patches, probabilities)
     if out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
+from .calibrate import expected_calibration_error
 from .errors import InputError
 
 
@@ -25,8 +26,9 @@ def evaluate(labels, probabilities, *, slides=None, thresholds=None, seed=0):
     Returns
     -------
     dict
-        auc, auc_low, auc_high (95 % interval), interval (how it was drawn), patches, positives, slides, and
-        operating_points: name to threshold, sensitivity, specificity, and the four counts.
+        auc, auc_low, auc_high (95 % interval), interval (how it was drawn), calibration_error (15 bins of equal size),
+        patches, positives, slides, and operating_points: name to threshold, sensitivity, specificity, and the four
+        counts.
     """
     by_slide = slides is not None and len(np.unique(slides)) > 1
     low, high = auc_interval(labels, probabilities, groups=slides if by_slide else None, seed=seed)
@@ -35,6 +37,7 @@ def evaluate(labels, probabilities, *, slides=None, thresholds=None, seed=0):
         "auc": float(roc_auc_score(labels, probabilities)),
         "auc_low": low,
         "auc_high": high,
+        "calibration_error": expected_calibration_error(labels, probabilities),
         "interval": f"95 % bootstrap, {'whole slides' if by_slide else 'patches'} drawn",
         "patches": len(labels),
         "positives": int(np.sum(labels)),

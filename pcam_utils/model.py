@@ -11,6 +11,7 @@ from typing import Callable
 import h5py
 import numpy as np
 
+from . import shipped
 from .errors import InputError
 from .patches import SIZE
 from .platform import load_keras
@@ -65,6 +66,8 @@ BACKBONES = {
     "SmallCNN": Backbone(_small_cnn, _minus_one_to_one),
 }
 
+SHIPPED = "NASNetMobile"  #: the backbone whose weights come with this package
+
 HEADS = {
     "seed": ("GlobalMaxPooling2D", "GlobalAveragePooling2D", "Flatten"),
     "average": ("GlobalAveragePooling2D",),
@@ -79,9 +82,10 @@ def build_model(backbone="NASNetMobile", weights="auto", head="seed", *, dropout
     Parameters
     ----------
     backbone : {'NASNetMobile', 'EfficientNetV2B0', 'DenseNet121', 'SmallCNN'}
-    weights : 'auto', 'imagenet', 'none', or path
-        Where the backbone starts: ImageNet if it is cached or can be had and else random; ImageNet or an error;
-        random; or a file of weights for this backbone.
+    weights : 'auto', 'imagenet', 'pcam', 'none', or path
+        Where the backbone starts. 'auto' is ImageNet if it is cached or can be had, else 'pcam' for NASNetMobile, the
+        weights that come with this package (docs/model_card.md), else 'none', which is random. A path is a file of
+        weights for this backbone.
     head : {'seed', 'average'}
         'seed' joins global max pooling, global average pooling and all features, as the 2019 article did;
         'average' takes the global average alone.
@@ -153,16 +157,19 @@ def set_batchnorm_momentum(model, momentum):
 
 
 def load_model(path):
-    """Load a whole classifier that `pcam train` kept, or say in one sentence why it cannot be used.
+    """Load a whole classifier, or say in one sentence why it cannot be used.
 
     Parameters
     ----------
-    path : path of a .keras file
+    path : 'pcam', or path of a .keras file
+        The calibrated classifier that comes with this package, or one that `pcam train` kept.
 
     Returns
     -------
     keras.Model
     """
+    if str(path) == "pcam":
+        return _load_shipped()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no model file {path}; train one with 'pcam train', or name another.")
@@ -179,7 +186,7 @@ def load_model(path):
 
 
 def choose_start(backbone="NASNetMobile", weights="auto", *, say=print):
-    """Turn 'auto' into the start that can be had: 'imagenet' if cached or within reach, else 'none'.
+    """Turn 'auto' into the start that can be had: 'imagenet' if cached or within reach, else 'pcam', else 'none'.
 
     Parameters
     ----------
@@ -187,7 +194,7 @@ def choose_start(backbone="NASNetMobile", weights="auto", *, say=print):
     weights : str or path
         Anything but 'auto' comes back unchanged.
     say : callable
-        Told, in one line, why the start is random.
+        Told, in one line, why the start is not ImageNet's.
 
     Returns
     -------
@@ -198,14 +205,17 @@ def choose_start(backbone="NASNetMobile", weights="auto", *, say=print):
         return str(weights)
     if _imagenet_at_hand(spec):
         return "imagenet"
-    say(f"{backbone} starts from random weights: ImageNet's are neither cached nor within reach.")
-    return "none"
+    say("ImageNet's weights are neither cached nor within reach.")
+    return "pcam" if backbone == SHIPPED else "none"
 
 
 def _load_backbone(spec, name, weights, say):
     shape = dict(input_shape=(SIZE, SIZE, 3), include_top=False)
     if weights == "none":
+        say(f"{name} starts from random weights.")
         return spec.make(weights=None, **shape)
+    if weights == "pcam":
+        return _from_shipped(spec, name, shape, say)
     if weights == "imagenet":
         return _from_imagenet(spec, name, shape, say)
     return _from_file(spec.make(weights=None, **shape), name, Path(weights), say)
@@ -223,6 +233,21 @@ def _from_imagenet(spec, name, shape, say):
         ) from error
     say(f"{name} starts from ImageNet weights (Keras applications).")
     return core
+
+
+def _from_shipped(spec, name, shape, say):
+    if name != SHIPPED:
+        raise InputError(f"The weights 'pcam' are {SHIPPED}'s, not {name}'s; use 'auto', 'imagenet' or 'none'.")
+    core = spec.make(weights=None, **shape)
+    core.set_weights(shipped.read_weights()[:-2])
+    say(f"{name} starts from the weights in this package, trained on real patches (docs/model_card.md).")
+    return core
+
+
+def _load_shipped():
+    model = build_model(SHIPPED, "pcam", "average", say=lambda _: None)
+    model.get_layer("tumour").set_weights(shipped.read_weights()[-2:])
+    return model
 
 
 def _from_file(core, name, path, say):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import shipped
 from .errors import InputError
 from .evaluate import auc_difference, evaluate
 from .files import replacing, write_json
@@ -20,14 +21,16 @@ COLOUR_PATCHES = 6000  #: training patches that the colour baseline learns from,
 
 
 def choose_model(run=None, model=None):
-    """Load the best model of a run, or a model file.
+    """Load the best model of a run, or a model file, or, if neither is named, the one that comes with the package.
 
     Returns
     -------
-    keras.Model, and the run's record (empty for a file)
+    keras.Model, and what is known of it: the record of the run or of the package's model, nothing of a file
     """
-    if (run is None) == (model is None):
-        raise InputError("Name the model: either --run RUN or --model FILE.")
+    if run is not None and model is not None:
+        raise InputError("Name one model: either --run RUN or --model FILE.")
+    if run is None and str(model or "pcam") == "pcam":
+        return load_model("pcam"), shipped.read_record()
     if model is not None:
         return load_model(model), {}
     record = read_record(run)
@@ -109,6 +112,30 @@ def score(model, patches, record, *, tta="flips", mean="arithmetic"):
     metrics = evaluate(patches.labels, probabilities, slides=patches.slides, thresholds=chosen)
     about = {"split": patches.name, "simulated": patches.simulated, "fingerprint": fingerprint(patches)}
     return {**metrics, "tta": tta, "mean": mean, **about}, probabilities
+
+
+def overlap(patches, record):
+    """Say so where patches look like ones that the package's model was trained on: their score would flatter it.
+
+    Parameters
+    ----------
+    patches : Patches
+    record : dict
+        From `choose_model`.
+
+    Returns
+    -------
+    str or None
+        A sentence, if more than one patch in a hundred looks like one that was trained on.
+    """
+    from_package = record.get("name") == "pcam" or record.get("settings", {}).get("weights") == "pcam"
+    seen = int(shipped.seen_in_training(patches).sum()) if from_package else 0
+    if seen <= len(patches) / 100:
+        return None
+    return (
+        f"{seen:,} of these {len(patches):,} patches look like ones that the weights 'pcam' were trained on, so the "
+        "score is too good; evaluate on others."
+    )
 
 
 def score_colour(data, patches, probabilities, *, seed=0):

@@ -67,6 +67,8 @@ RECIPES = {
         (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
         from_random=(Phase("whole network", 5, 32, 1e-3, cosine=True),),
     ),
+    # What the weights in this package were trained with: docs/model_card.md.
+    "pcam": Recipe("average", (Phase("whole network", 6, 32, 1e-3, cosine=True),)),
 }
 
 

@@ -390,8 +390,7 @@ def test_models_that_cannot_be_used(refuses, pcam_folder, tmp_path, model):
         refuses(command, folder, "--model", tmp_path / "other.keras", *out, says=r"other.keras maps \(None, 5\) to")
         refuses(command, folder, "--model", tmp_path / "none.keras", *out, says="There is no model file")
         refuses(command, folder, "--run", tmp_path / "none", *out, says="none is not a training run")
-        refuses(command, folder, *out, says="Name the model: either --run RUN or --model FILE")
-        refuses(command, folder, "--model", model, "--run", tmp_path, *out, says="Name the model: either")
+        refuses(command, folder, "--model", model, "--run", tmp_path, *out, says="Name one model: either")
 
 
 def test_a_run_without_a_model_yet(refuses, pcam_folder, tmp_path):

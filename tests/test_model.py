@@ -102,9 +102,15 @@ def test_weights_of_a_larger_network_are_refused_although_keras_would_take_a_par
 def test_auto_takes_imagenet_where_it_is_at_hand_and_else_says_so(monkeypatch):
     said = []
     monkeypatch.setattr(models, "_imagenet_at_hand", lambda spec: False)
-    assert choose_start(say=said.append) == "none" and "random" in said[0]
+    assert choose_start(say=said.append) == "pcam" and "neither cached nor within reach" in said[0]
+    assert choose_start("DenseNet121", say=said.append) == "none"
     monkeypatch.setattr(models, "_imagenet_at_hand", lambda spec: True)
-    assert choose_start(say=said.append) == "imagenet" and len(said) == 1
+    assert choose_start(say=said.append) == "imagenet" and len(said) == 2
+
+
+def test_weights_pcam_are_of_one_backbone_alone():
+    with pytest.raises(InputError, match="'pcam' are NASNetMobile's, not DenseNet121's"):
+        build_model("DenseNet121", "pcam")
 
 
 def test_a_cached_imagenet_file_is_at_hand_without_a_network(monkeypatch, tmp_path):

@@ -218,13 +218,15 @@ def test_batches_keep_images_and_labels_together(random_patches):
     ("course", "imagenet", None, [(1, 32), (5, 32)]),
     ("course", "none", None, [(5, 32)]),
     ("course", "none", 2, [(2, 32)]),
+    ("course", "pcam", 2, [(1, 32), (1, 32)]),
+    ("pcam", "none", None, [(6, 32)]),
 ])  # fmt: skip
 def test_recipes_and_epochs(recipe, weights, epochs, expected):
     phases = Settings(recipe=recipe, weights=weights, epochs=epochs).phases()
     assert [(phase.epochs, phase.batch_size) for phase in phases] == expected
 
 
-@pytest.mark.parametrize("recipe, head", [("seed", "seed"), ("course", "average")])
+@pytest.mark.parametrize("recipe, head", [("seed", "seed"), ("course", "average"), ("pcam", "average")])
 def test_each_recipe_has_its_own_head(easy, tmp_path, recipe, head):
     settings = training.replace(SMALL, recipe=recipe, head=None, epochs=1)
     assert train(open_data(easy), tmp_path / "run", settings, say=quiet, progress=False)["settings"]["head"] == head

@@ -1,0 +1,123 @@
+"""Makes the classifier that comes with the package: gathers patches, and turns a training run into its three files.
+
+    python benchmarks/shipped_model.py gather JPEGS KAGGLE OUT     JPEGS/{train,valid,test}/{0,1}/ROW.jpg or .zip of these
+    pcam train OUT --recipe pcam --run RUN
+    python benchmarks/shipped_model.py ship RUN OUT
+"""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+from PIL import Image
+
+from pcam_utils import shipped
+from pcam_utils.calibrate import apply_temperature, expected_calibration_error, fit_temperature
+from pcam_utils.evaluate import choose_threshold, operating_point
+from pcam_utils.model import load_model
+from pcam_utils.predict import predict_views
+from pcam_utils.sources import open_data
+from pcam_utils.train import read_history, read_record
+
+STEM = "camelyonpatch_level_2_split_"
+FOLDER = click.Path(path_type=Path, exists=True)
+
+
+@click.group()
+def main():
+    """Make the classifier that comes with the package."""
+
+
+@main.command()
+@click.argument("jpegs", type=FOLDER)
+@click.argument("kaggle", type=FOLDER)
+@click.argument("out", type=click.Path(path_type=Path))
+def gather(jpegs, kaggle, out):
+    """Write JPEG patches, and lossless ones of Kaggle into 'train', in the official layout."""
+    out.mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        items = sorted(_jpegs(jpegs, split))
+        lossless = open_data(kaggle, only=("train",)).split("train") if split == "train" else None
+        images = [np.asarray(Image.open(io.BytesIO(read())).convert("RGB")) for _, _, read in items]
+        labels = [label for _, label, _ in items]
+        names = [("official", row) for row, _, _ in items]
+        if lossless:
+            images, labels = [*images, *lossless.images[:]], [*labels, *lossless.labels]
+            names += [("kaggle", name) for name in lossless.ids]
+        with h5py.File(out / f"{STEM}{split}_x.h5", "w") as file:
+            file["x"] = np.stack(images)
+        with h5py.File(out / f"{STEM}{split}_y.h5", "w") as file:
+            file["y"] = np.array(labels, np.uint8).reshape(-1, 1, 1, 1)
+        with open(out / f"{split}_names.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("source", "name"), *names])
+        click.echo(f"{split}: {len(labels):,} patches, {sum(map(int, labels)):,} with tumour")
+
+
+def _jpegs(folder, split):
+    """(official row, label, how to read it) of each JPEG of a split."""
+    for path in folder.glob(f"*{split}*.zip"):
+        archive = zipfile.ZipFile(path)
+        for member in archive.namelist():
+            _, label, name = member.split("/")
+            yield int(Path(name).stem), int(label), lambda archive=archive, member=member: archive.read(member)
+    for path in folder.glob(f"{split}/[01]/*.jpg"):
+        yield int(path.stem), int(path.parent.name), path.read_bytes
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.argument("data", type=FOLDER)
+@click.option("--earlier", type=FOLDER, help="The run whose backbone this one started from.")
+@click.option("--out", type=click.Path(path_type=Path), default=shipped.FOLDER, show_default=True)
+def ship(run, data, earlier, out):
+    """Calibrate a run's best model on 'valid', and write it as the package's own."""
+    opened = open_data(data, only=("train", "valid"))
+    model, valid = load_model(run / "best.keras"), opened.split("valid")
+    views = predict_views(model, valid, tta="flips")
+    temperature = fit_temperature(valid.labels, views)
+    calm = apply_temperature(views, temperature).mean(axis=1)
+    threshold = choose_threshold(valid.labels, calm)
+    kernel, bias = model.get_layer("tumour").get_weights()
+    arrays = [*model.get_layer("backbone").get_weights(), kernel / temperature, bias / temperature]
+    record = {
+        "name": "pcam",
+        "backbone": "NASNetMobile",
+        "head": "average",
+        "temperature": temperature,
+        "calibration_error": {
+            "before": expected_calibration_error(valid.labels, views.mean(axis=1)),
+            "after": expected_calibration_error(valid.labels, calm),
+            "on": "valid, 4 flips",
+        },
+        "operating_point": {
+            **operating_point(valid.labels, calm, threshold),
+            "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
+        },
+        "runs": [_described(part) for part in (earlier, run) if part],
+    }
+    written = shipped.write(out, arrays, record, _seen(opened.split("train"), data / "train_names.csv"))
+    click.echo(f"Temperature {temperature:.3f}, calibration error {record['calibration_error']}, {written['sha256']}")
+
+
+def _described(run):
+    """The record of a run and its history, less where on a machine the data lay."""
+    record = {key: value for key, value in read_record(run).items() if key != "data"}
+    return {**record, "history": read_history(run)}
+
+
+def _seen(train, names):
+    with open(names, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        "looks": np.concatenate([shipped.look(batch) for batch in train.batches()]),
+        "official_rows": np.array([row["name"] for row in rows if row["source"] == "official"], np.uint32),
+        "kaggle_ids": np.array([list(bytes.fromhex(row["name"])) for row in rows if row["source"] == "kaggle"], np.uint8),
+    }
+
+
+if __name__ == "__main__":
+    main()
