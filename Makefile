@@ -12,7 +12,7 @@ RUN := runs/sample
 .DELETE_ON_ERROR:
 
 run: .venv/run-installed data/sample
-	$(BIN)/pcam train data/sample --run $(RUN) --epochs 4 --resume
+	$(BIN)/pcam train data/sample --run $(RUN) --epochs 3 --resume
 	$(BIN)/pcam predict data/sample --run $(RUN) --out $(RUN)/submission.csv
 	$(BIN)/pcam evaluate data/sample --run $(RUN) --baseline --out $(RUN)/test
 

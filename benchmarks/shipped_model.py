@@ -1,7 +1,7 @@
 """Makes the classifier that comes with the package: gathers patches, and turns a training run into its three files.
 
-    python benchmarks/shipped_model.py gather JPEGS KAGGLE OUT     JPEGS/{train,valid,test}/{0,1}/ROW.jpg or .zip of these
-    pcam train OUT --recipe pcam --run RUN
+    python benchmarks/shipped_model.py gather JPEGS OUT    # JPEGS holds {train,valid,test}/{0,1}/ROW.jpg, or zips of them
+    pcam train OUT --recipe pcam --weights none --run RUN
     python benchmarks/shipped_model.py ship RUN OUT
 """
 
@@ -14,6 +14,7 @@ import click
 import h5py
 import numpy as np
 from PIL import Image
+from sklearn.metrics import log_loss
 
 from pcam_utils import shipped
 from pcam_utils.calibrate import apply_temperature, expected_calibration_error, fit_temperature
@@ -34,14 +35,14 @@ def main():
 
 @main.command()
 @click.argument("jpegs", type=FOLDER)
-@click.argument("kaggle", type=FOLDER)
 @click.argument("out", type=click.Path(path_type=Path))
-def gather(jpegs, kaggle, out):
-    """Write JPEG patches, and lossless ones of Kaggle into 'train', in the official layout."""
+@click.option("--kaggle", type=FOLDER, help="Add the competition's lossless training images to 'train'.")
+def gather(jpegs, out, kaggle):
+    """Write JPEG patches in the official layout, with the names of what they are."""
     out.mkdir(parents=True)
     for split in ("train", "valid", "test"):
         items = sorted(_jpegs(jpegs, split))
-        lossless = open_data(kaggle, only=("train",)).split("train") if split == "train" else None
+        lossless = open_data(kaggle, only=("train",)).split("train") if kaggle and split == "train" else None
         images = [np.asarray(Image.open(io.BytesIO(read())).convert("RGB")) for _, _, read in items]
         labels = [label for _, label, _ in items]
         names = [("official", row) for row, _, _ in items]
@@ -88,10 +89,10 @@ def ship(run, data, earlier, out):
         "backbone": "NASNetMobile",
         "head": "average",
         "temperature": temperature,
-        "calibration_error": {
-            "before": expected_calibration_error(valid.labels, views.mean(axis=1)),
-            "after": expected_calibration_error(valid.labels, calm),
+        "calibration": {
             "on": "valid, 4 flips",
+            "before": _calibration(valid.labels, views.mean(axis=1)),
+            "after": _calibration(valid.labels, calm),
         },
         "operating_point": {
             **operating_point(valid.labels, calm, threshold),
@@ -100,7 +101,12 @@ def ship(run, data, earlier, out):
         "runs": [_described(part) for part in (earlier, run) if part],
     }
     written = shipped.write(out, arrays, record, _seen(opened.split("train"), data / "train_names.csv"))
-    click.echo(f"Temperature {temperature:.3f}, calibration error {record['calibration_error']}, {written['sha256']}")
+    click.echo(f"Temperature {temperature:.3f}, {record['calibration']}, {written['sha256']}")
+
+
+def _calibration(labels, probabilities):
+    error = expected_calibration_error(labels, probabilities)
+    return {"log_loss": float(log_loss(labels, probabilities)), "expected_calibration_error": error}
 
 
 def _described(run):

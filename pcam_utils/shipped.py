@@ -62,7 +62,8 @@ def write(folder, arrays, record, seen):
         The record as written.
     """
     folder = Path(folder)
-    halves = {f"{place:04d}": np.asarray(array, np.float16) for place, array in enumerate(arrays)}
+    with np.errstate(over="ignore"):  # found, and refused, on the next line
+        halves = {f"{place:04d}": np.asarray(array, np.float16) for place, array in enumerate(arrays)}
     if not all(np.isfinite(half).all() for half in halves.values()):
         raise InputError("Some weights are too large for float16, so the classifier cannot be written; train it anew.")
     for name, content in ((WEIGHTS, halves), (SEEN, seen)):

@@ -68,7 +68,7 @@ RECIPES = {
         from_random=(Phase("whole network", 5, 32, 1e-3, cosine=True),),
     ),
     # What the weights in this package were trained with: docs/model_card.md.
-    "pcam": Recipe("average", (Phase("whole network", 6, 32, 1e-3, cosine=True),)),
+    "pcam": Recipe("average", (Phase("whole network", 5, 32, 1e-3, cosine=True),)),
 }
 
 

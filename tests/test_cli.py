@@ -115,3 +115,11 @@ def test_download_goes_where_it_is_told(pcam, tmp_path, monkeypatch):
     assert pcam("download", tmp_path, "--split", "valid", "--split", "test").exit_code == 0
     assert asked["splits"] == ("valid", "test")
     assert pcam("download", tmp_path, "--source", "kaggle").exit_code == 0 and asked["kaggle"] == tmp_path
+
+
+def test_the_packages_own_model_predicts_where_none_is_named(pcam, pcam_folder, tmp_path):
+    folder = pcam_folder()
+    for name, chosen in (("a.csv", ()), ("b.csv", ("--model", "pcam"))):
+        assert pcam("predict", folder, *chosen, "--out", tmp_path / name).exit_code == 0
+    assert rows_of(tmp_path / "a.csv") == rows_of(tmp_path / "b.csv")
+    assert all(0 < float(row["label"]) < 1 for row in rows_of(tmp_path / "a.csv"))

@@ -45,6 +45,19 @@ def test_official_patches_from_training_to_test_scores(pcam, tmp_path):
     assert metrics["auc_low"] > 0.6 and not metrics["simulated"]
 
 
+def test_the_packages_own_model_knows_real_tissue(pcam):
+    result = pcam("evaluate", folder("PCAM_REAL"), "--split", "valid", "--json")
+    metrics = json.loads(result.stdout)
+    assert metrics["model"] == "pcam" and metrics["auc_low"] > 0.85
+    assert "look like ones" not in result.stderr
+
+
+def test_patches_that_it_was_trained_on_are_recognised(pcam):
+    assert "look like ones that the weights 'pcam' were trained on" in pcam(
+        "evaluate", folder("PCAM_REAL"), "--split", "train", "--tta", "none"
+    ).stderr
+
+
 def test_kaggle_submission_is_complete_and_scores_above_chance(pcam, tmp_path):
     data, run = folder("PCAM_REAL_KAGGLE"), tmp_path / "run"
     assert pcam("train", data, "--run", run, *QUICK).exit_code == 0

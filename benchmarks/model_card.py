@@ -1,0 +1,191 @@
+"""Measures what docs/model_card.md says of the classifier in the package, and prints its tables.
+
+    python benchmarks/model_card.py scores DATA --kaggle KAGGLE --solution CSV --sample SAMPLE [--run RUN]
+    python benchmarks/model_card.py start DATA --sample SAMPLE
+"""
+
+import csv
+import functools
+import io
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from sklearn.metrics import log_loss
+
+from pcam_utils.augment import stain_jitter
+from pcam_utils.calibrate import apply_temperature
+from pcam_utils.evaluate import auc_difference, evaluate, operating_point
+from pcam_utils.model import build_model, freeze, keras, load_model
+from pcam_utils.patches import Patches, Rows
+from pcam_utils.predict import VIEWS, predict, predict_views
+from pcam_utils.report import choose_model
+from pcam_utils.sources import open_data
+from pcam_utils.train import batches
+
+FOLDER = click.Path(path_type=Path, exists=True)
+
+
+@click.group()
+def main():
+    """Measure the classifier in the package."""
+
+
+def table(images, labels=None, like=None):
+    """Patches of an array in memory."""
+    slides = like.slides if like is not None else None
+    return Patches(Rows(images), np.arange(len(images)).astype(str), labels, slides)
+
+
+def as_jpeg(images, quality=75):
+    """The same patches after JPEG, colours at half resolution, as the training patches were kept."""
+    out = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        out.append(np.asarray(Image.open(file)))
+    return np.stack(out)
+
+
+def line(name, labels, probabilities, slides=None):
+    found = evaluate(labels, probabilities, slides=slides)
+    click.echo(
+        f"| {name} | {found['auc']:.3f} | {found['auc_low']:.3f} to {found['auc_high']:.3f} "
+        f"| {found['calibration_error']:.3f} | {log_loss(labels, probabilities):.3f} |"
+    )
+
+
+def heading(title):
+    click.echo(f"\n{title}\n\n| | AUC | 95 % interval | calibration error | log loss |\n|---|---|---|---|---|")
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.option("--kaggle", type=FOLDER, required=True)
+@click.option("--solution", type=FOLDER, required=True, help="CSV (id,label) of Kaggle's test images.")
+@click.option("--sample", type=FOLDER, required=True, help="The simulated sample.")
+@click.option("--run", type=FOLDER, help="The run that was shipped, to compare float16 with.")
+@click.option("--test/--no-test", default=False, help="Look at DATA's test split: write the look down.")
+def scores(data, kaggle, solution, sample, run, test):
+    """AUC with intervals, calibration, robustness."""
+    model, record = choose_model()
+    quiet = functools.partial(predict, model, progress=False)
+    opened = open_data(data)
+    for split in ("valid", "test") if test else ("valid",):
+        patches = opened.split(split)
+        views = predict_views(model, patches, tta="d4", progress=False)
+        heading(f"{split}, {len(patches):,} patches")
+        for tta in VIEWS:  # the views of each kind of TTA are the first ones of the next
+            line(tta, patches.labels, views[:, : len(VIEWS[tta])].mean(axis=1))
+        flips = views[:, :4].mean(axis=1)
+        click.echo(f"\n{json.dumps(operating_point(patches.labels, flips, record['operating_point']['threshold']))}")
+        if split == "valid" and run:
+            _compare_precisions(run, patches, views[:, 0], record["temperature"])
+    valid = opened.split("valid").take(slice(0, None, 3))
+    heading(f"shifts, {len(valid):,} patches of valid, one view")
+    images = valid.images[:]
+    line("as they are", valid.labels, quiet(valid, tta="none"))
+    for name, changed in _shifts(images):
+        line(name, valid.labels, quiet(table(changed), tta="none"))
+    _kaggle(quiet, kaggle, solution)
+    simulated = open_data(sample, only=("test",)).split("test")
+    heading("the simulated sample's test split")
+    line("flips", simulated.labels, quiet(simulated), simulated.slides)
+    _strangers(quiet)
+
+
+def _compare_precisions(run, patches, halves, temperature):
+    """Beside the float32 network of the run, with the temperature applied."""
+    floats = predict(load_model(run / "best.keras"), patches, tta="none", progress=False)
+    gap = np.abs(apply_temperature(floats, temperature) - halves).max()
+    click.echo(f"float16 against float32, largest difference on {patches.name}: {gap:.5f}")
+
+
+def _shifts(images):
+    """(name, changed patches): more and less stain, in optical density, other light, JPEG, blur."""
+    density = -np.log10(np.maximum(images, 1) / 255)
+    for factor in (0.6, 0.8, 1.25, 1.6):
+        yield f"stain × {factor}", np.rint(255 * 10 ** (-density * factor)).astype(np.uint8)
+    for channel, colour in enumerate(("red", "green", "blue")):
+        shifted = density.copy()
+        shifted[..., channel] *= 1.25
+        yield f"absorption of {colour} × 1.25", np.rint(255 * 10**-shifted).astype(np.uint8)
+    yield "stain jitter as in training", stain_jitter(images, np.random.default_rng(0))
+    for quality in (50, 25):
+        yield f"JPEG quality {quality}", as_jpeg(images, quality)
+    small = [Image.fromarray(image).resize((48, 48), Image.BOX).resize((96, 96), Image.BICUBIC) for image in images]
+    yield "half the resolution", np.stack([np.asarray(image) for image in small])
+
+
+def _kaggle(quiet, kaggle, solution):
+    patches = open_data(kaggle, only=("test",), labels=solution).split("test")
+    heading(f"Kaggle test images, {len(patches)} lossless patches of slides of PCam's train split, flips")
+    lossless = quiet(patches)
+    compressed = quiet(table(as_jpeg(patches.images[:])))
+    line("lossless", patches.labels, lossless)
+    line("the same as JPEG 75", patches.labels, compressed)
+    gap, low, high = auc_difference(patches.labels, lossless, compressed)
+    click.echo(f"\nlossless less JPEG: {gap:+.4f}, paired interval {low:+.4f} to {high:+.4f}")
+
+
+def _strangers(quiet):
+    """What it says of pictures that show no tissue."""
+    rng = np.random.default_rng(0)
+    photographs = [image[y : y + 96, x : x + 96] for image in load_sample_images().images
+                   for y in range(0, 330, 96) for x in range(0, 540, 96)]  # fmt: skip
+    strangers = {
+        "white": np.full((1, 96, 96, 3), 255, np.uint8),
+        "black": np.zeros((1, 96, 96, 3), np.uint8),
+        "noise": rng.integers(0, 256, (50, 96, 96, 3), dtype=np.uint8),
+        "photographs": np.stack(photographs),
+    }
+    click.echo("\n| what it says of pictures without tissue | smallest | median | largest |\n|---|---|---|---|")
+    for name, images in strangers.items():
+        low, middle, high = np.quantile(quiet(table(images)), (0, 0.5, 1))
+        click.echo(f"| {name} ({len(images)}) | {low:.3f} | {middle:.3f} | {high:.3f} |")
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.option("--sample", type=FOLDER, required=True, help="The simulated sample.")
+@click.option("--number", default=200, show_default=True, help="Patches to train on.")
+@click.option("--epochs", default=20, show_default=True)
+def start(data, sample, number, epochs):
+    """What a start is worth: few patches, backbone frozen or not, from a random start and from 'pcam'.
+
+    The weights have seen the real 'train', so the real patches to train on are taken from 'valid', and the others of
+    'valid' are scored.
+    """
+    real, simulated = open_data(data, only=("valid",)).split("valid"), open_data(sample)
+    chosen = _balanced(real.labels, number)
+    _starts("real", real.take(chosen), real.take(~chosen), epochs)
+    train = simulated.split("train")
+    _starts("simulated", train.take(_balanced(train.labels, number)), simulated.split("test"), epochs)
+
+
+def _balanced(labels, number):
+    """(N,) bool: so many patches, half of each class, spread evenly."""
+    rows = [np.flatnonzero(labels == label) for label in (0, 1)]
+    picked = [of_label[np.linspace(0, len(of_label) - 1, number // 2).astype(int)] for of_label in rows]
+    return np.isin(np.arange(len(labels)), np.concatenate(picked))
+
+
+def _starts(kind, train, others, epochs):
+    heading(f"{len(train)} {kind} training patches, {len(others):,} to score, one view")
+    for weights, rates in (("none", (1e-3, 1e-3)), ("pcam", (1e-3, 1e-4))):
+        for share, rate in zip((0.0, 1.0), rates):
+            keras.utils.set_random_seed(0)
+            model = freeze(build_model(weights=weights, head="average", say=lambda _: None), share)
+            model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=False)
+            model.optimizer.build(model.trainable_variables)
+            steps = len(train) // 32
+            model.fit(batches(train, 32), steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
+            name = f"{weights}, {'all trained' if share else 'backbone frozen'}"
+            line(name, others.labels, predict(model, others, tta="none", progress=False), others.slides)
+
+
+if __name__ == "__main__":
+    main()
