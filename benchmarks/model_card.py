@@ -4,7 +4,6 @@
     python benchmarks/model_card.py start DATA --sample SAMPLE
 """
 
-import csv
 import functools
 import io
 import json
@@ -34,10 +33,9 @@ def main():
     """Measure the classifier in the package."""
 
 
-def table(images, labels=None, like=None):
+def table(images):
     """Patches of an array in memory."""
-    slides = like.slides if like is not None else None
-    return Patches(Rows(images), np.arange(len(images)).astype(str), labels, slides)
+    return Patches(Rows(images), np.arange(len(images)).astype(str))
 
 
 def as_jpeg(images, quality=75):

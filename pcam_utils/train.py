@@ -57,6 +57,8 @@ class Recipe:
     from_random: tuple | None = None
 
 
+_FROM_RANDOM = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
+
 RECIPES = {
     # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
     "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4))),
@@ -65,10 +67,10 @@ RECIPES = {
     "course": Recipe(
         "average",
         (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
-        from_random=(Phase("whole network", 5, 32, 1e-3, cosine=True),),
+        from_random=_FROM_RANDOM,
     ),
     # What the weights in this package were trained with: docs/model_card.md.
-    "pcam": Recipe("average", (Phase("whole network", 5, 32, 1e-3, cosine=True),)),
+    "pcam": Recipe("average", _FROM_RANDOM),
 }
 
 
