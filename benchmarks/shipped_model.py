@@ -18,13 +18,13 @@ from sklearn.metrics import log_loss
 
 from pcam_utils import shipped
 from pcam_utils.calibrate import apply_temperature, expected_calibration_error, fit_temperature
+from pcam_utils.download import STEM
 from pcam_utils.evaluate import choose_threshold, operating_point
 from pcam_utils.model import load_model
 from pcam_utils.predict import predict_views
 from pcam_utils.sources import open_data
 from pcam_utils.train import read_history, read_record
 
-STEM = "camelyonpatch_level_2_split_"
 FOLDER = click.Path(path_type=Path, exists=True)
 
 
@@ -72,9 +72,8 @@ def _jpegs(folder, split):
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.argument("data", type=FOLDER)
-@click.option("--earlier", type=FOLDER, help="The run whose backbone this one started from.")
 @click.option("--out", type=click.Path(path_type=Path), default=shipped.FOLDER, show_default=True)
-def ship(run, data, earlier, out):
+def ship(run, data, out):
     """Calibrate a run's best model on 'valid', and write it as the package's own."""
     opened = open_data(data, only=("train", "valid"))
     model, valid = load_model(run / "best.keras"), opened.split("valid")
@@ -98,7 +97,7 @@ def ship(run, data, earlier, out):
             **operating_point(valid.labels, calm, threshold),
             "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
         },
-        "runs": [_described(part) for part in (earlier, run) if part],
+        "runs": [_described(run)],
     }
     written = shipped.write(out, arrays, record, _seen(opened.split("train"), data / "train_names.csv"))
     click.echo(f"Temperature {temperature:.3f}, {record['calibration']}, {written['sha256']}")

@@ -28,7 +28,7 @@ KAGGLE = "histopathologic-cancer-detection"
 SPLITS = ("train", "valid", "test")
 MAX_WAIT = 120  # seconds, however long a server asks to wait
 MAX_TRIES = 100  # for one file in one call, even if each brings a few bytes
-_STEM = "camelyonpatch_level_2_split_"
+STEM = "camelyonpatch_level_2_split_"  #: the official names of the files start with it
 _BLOCK = 1 << 14  # small, as what has arrived of a block is lost when the connection breaks
 _SPARE = 1 << 26  # bytes of disk for the csv files and whatever else is being written
 
@@ -44,7 +44,7 @@ class PcamFile:
 
 
 #: The official files: name -> PcamFile. Sizes and SHA-256 as TensorFlow Datasets lists them, MD5 as PCam does.
-PCAM_FILES = {_STEM + name: PcamFile(*facts) for name, *facts in (
+PCAM_FILES = {STEM + name: PcamFile(*facts) for name, *facts in (
     ("train_x.h5.gz", 6_421_353_462, "d619e741468a7ab35c7e4a75e6821b7e7e6c9411705d45708f2a0efc8960656c",
      "1571f514728f59376b705fc836ff4b63", 262_144 * 96 * 96 * 3),
     ("train_y.h5.gz", 21_378, "b74126d2c01b20d3661f9b46765d29cf4e4fba6faba29c8e0d09d406331ab75a",
@@ -92,7 +92,7 @@ def download_pcam(out, *, splits=SPLITS, base_url=ZENODO, progress=True):
     for split in splits:
         if split not in SPLITS:
             raise InputError(f"There is no split '{split}': choose from {', '.join(SPLITS)}.")
-    names = [f"{_STEM}{split}_{kind}" for split in splits for kind in ("x.h5.gz", "y.h5.gz", "meta.csv")]
+    names = [f"{STEM}{split}_{kind}" for split in splits for kind in ("x.h5.gz", "y.h5.gz", "meta.csv")]
     with _disk_errors(out):
         names = [name for name in names if not _is_unpacked(out / name)]
         _check_room(out, names)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from pcam_utils.download import STEM
 from pcam_utils.errors import InputError
 from pcam_utils.tissue import Slide, render_slide
 
@@ -217,7 +218,7 @@ def _cut(slide, y, x, row):
 
 def _write_pcam(folder, split, number, cuts):
     """Write one split in the official layout."""
-    stem = f"camelyonpatch_level_2_split_{split}"
+    stem = f"{STEM}{split}"
     shapes = {"x": (number, PATCH, PATCH, 3), "y": (number, 1, 1, 1), "mask": (number, PATCH, PATCH, 1)}
     meta = [None] * number
     with ExitStack() as stack:

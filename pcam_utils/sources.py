@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .download import SPLITS, unpack
+from .download import SPLITS, STEM, unpack
 from .errors import InputError, reason
 from .packing import IMAGE_SUFFIXES, pack_images
 from .patches import SIZE, FileRows, Patches, Rows
@@ -19,7 +19,6 @@ KAGGLE_INPUTS = (
     "/kaggle/input/histopathologic-cancer-detection",
     "/kaggle/input/competitions/histopathologic-cancer-detection",
 )
-_STEM = "camelyonpatch_level_2_split_"
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
 
 
 def _recognise(folder, only, fit, progress):
-    if any((folder / f"{_STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
+    if any((folder / f"{STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
         return _open_pcam(folder, only, progress)
     if (folder / "train_labels.csv").exists() or (folder / "sample_submission.csv").exists():
         return _open_kaggle(folder, only, fit, progress)
@@ -140,7 +139,7 @@ def _recognise(folder, only, fit, progress):
         patches = Patches(Rows(images), _unique([file.stem for file in files], folder))
         return Data(folder, "images", {"images": _mark(patches, folder)})
     raise InputError(
-        f"{folder} holds no patches; expected {_STEM}*_x.h5, train_labels.csv with train/*.tif, "
+        f"{folder} holds no patches; expected {STEM}*_x.h5, train_labels.csv with train/*.tif, "
         "two folders of images, or images."
     )
 
@@ -151,7 +150,7 @@ def _recognise(folder, only, fit, progress):
 def _open_pcam(folder, only, progress):
     splits = {}
     for split in (split for split in SPLITS if split in only):
-        path = _h5_path(folder, f"{_STEM}{split}_x", progress)
+        path = _h5_path(folder, f"{STEM}{split}_x", progress)
         if path:
             splits[split] = _open_split(folder, split, path, progress)
     return Data(folder, "pcam", splits)
@@ -167,7 +166,7 @@ def _h5_path(folder, stem, progress):
 
 def _open_split(folder, split, x_path, progress):
     images = _dataset(x_path, "x", (SIZE, SIZE, 3))
-    y_path = _h5_path(folder, f"{_STEM}{split}_y", progress)
+    y_path = _h5_path(folder, f"{STEM}{split}_y", progress)
     labels = _check_labels(Rows(_dataset(y_path, "y", (1, 1, 1)))[:].ravel(), y_path) if y_path else None
     with h5py.File(x_path, "r") as file:
         simulated = bool(file["x"].attrs.get("simulated", False))
@@ -175,7 +174,7 @@ def _open_split(folder, split, x_path, progress):
         Rows(images),
         ids=np.array([f"{split}_{row}" for row in range(len(images))]),
         labels=labels,
-        slides=_read_slides(folder / f"{_STEM}{split}_meta.csv"),
+        slides=_read_slides(folder / f"{STEM}{split}_meta.csv"),
         name=split,
         simulated=simulated,
     )
