@@ -37,7 +37,8 @@ def main():
 @click.argument("jpegs", type=FOLDER)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--kaggle", type=FOLDER, help="Add the competition's lossless training images to 'train'.")
-def gather(jpegs, out, kaggle):
+@click.option("--hold-back", default=0, show_default=True, help="Leave so many of these out, to try the weights on.")
+def gather(jpegs, out, kaggle, hold_back):
     """Write JPEG patches in the official layout, with the names of what they are."""
     out.mkdir(parents=True)
     for split in ("train", "valid", "test"):
@@ -47,6 +48,7 @@ def gather(jpegs, out, kaggle):
         labels = [label for _, label, _ in items]
         names = [("official", row) for row, _, _ in items]
         if lossless:
+            lossless = lossless.take(slice(0, len(lossless) - hold_back))
             images, labels = [*images, *lossless.images[:]], [*labels, *lossless.labels]
             names += [("kaggle", name) for name in lossless.ids]
         with h5py.File(out / f"{STEM}{split}_x.h5", "w") as file:

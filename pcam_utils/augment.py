@@ -29,7 +29,7 @@ def symmetries(images, rng):
     return out
 
 
-def stain_jitter(images, rng, *, strength=0.15, shift=0.03):
+def stain_jitter(images, rng, *, strength=0.25, shift=0.02):
     """Vary the amount of stain in each patch, in optical density, one factor and offset a colour channel.
 
     Light is absorbed exponentially (Beer-Lambert), so more dye multiplies the optical density, not the pixel value.

@@ -14,6 +14,7 @@ from .download import SPLITS, STEM, unpack
 from .errors import InputError, reason
 from .packing import IMAGE_SUFFIXES, pack_images
 from .patches import SIZE, FileRows, Patches, Rows
+from .platform import workspace
 
 KAGGLE_INPUTS = (
     "/kaggle/input/histopathologic-cancer-detection",
@@ -52,21 +53,22 @@ class Data:
         return any(patches.simulated for patches in self.splits.values())
 
 
-def find_data(sample="data/sample"):
+def find_data(sample=None):
     """Find the data that are at hand: `PCAM_DATA`, Kaggle's input, `data/pcam`, and last the simulated sample.
 
     Parameters
     ----------
-    sample : path
-        Where the simulated sample is, or is written if nothing else is found.
+    sample : path, optional
+        Where the simulated sample is, or is written if nothing else is found; data/sample if left out.
 
     Returns
     -------
     pathlib.Path
     """
+    sample = workspace() / "data" / "sample" if sample is None else sample
     if os.environ.get("PCAM_DATA"):
         return Path(os.environ["PCAM_DATA"])
-    for place in (*KAGGLE_INPUTS, "data/pcam"):
+    for place in (*KAGGLE_INPUTS, workspace() / "data" / "pcam"):
         if Path(place).is_dir() and any(Path(place).iterdir()):
             return Path(place)
     if not Path(sample).is_dir() or not any(Path(sample).iterdir()):
@@ -302,6 +304,32 @@ def _read_labels(path):
         if row["label"] not in ("0", "1"):
             raise InputError(f"{path}, line {number}: the label is '{row['label']}', but 0 or 1 is needed; correct it.")
     return {row["id"]: int(row["label"]) for row in rows}
+
+
+def read_probabilities(path, ids):
+    """Read what `pcam predict` wrote: the probability of each of these patches, from a table of id,label.
+
+    Parameters
+    ----------
+    path : path
+    ids : (N,) str
+
+    Returns
+    -------
+    (N,) float32
+    """
+    rows = _read_csv(path, ("id", "label"))
+    found = dict(zip(_unique([row["id"] for row in rows], path).tolist(), (row["label"] for row in rows)))
+    missing = next((i for i in ids if i not in found), None)
+    if missing is not None:
+        raise InputError(f"{path} has no probability for the patch {missing}; predict all patches again.")
+    try:
+        values = np.array([found[i] for i in ids], np.float32)
+    except ValueError:
+        values = np.array([np.nan])
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"{path} holds labels that are no probabilities from 0 to 1; predict the patches again.")
+    return values
 
 
 def _read_csv(path, columns):

@@ -20,6 +20,7 @@ from .model import BATCHNORM_MOMENTUM, build_model, choose_start, freeze, keras,
 from .patches import fingerprint
 from .platform import prepare, versions
 from .predict import predict
+from .sources import read_probabilities
 from .splits import train_valid
 
 
@@ -84,6 +85,7 @@ class Settings:
     head: str | None = None
     epochs: int | None = None
     patience: int | None = None
+    targets: str | None = None
     augment: bool = True
     precision: str = "float32"
     deterministic: bool = False
@@ -154,7 +156,8 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
-    history = _train_phases(model, phases, split, settings, run, say, progress)
+    goals = _goals(split.train, settings.targets)
+    history = _train_phases(model, phases, split, goals, settings, run, say, progress)
     return _finish(run, record, history, split)
 
 
@@ -203,7 +206,16 @@ def _new_record(data, split, settings, prints, phases, model):
     }
 
 
-def _train_phases(model, phases, split, settings, run, say, progress):
+def _goals(patches, targets):
+    """What the network shall say: the labels, or halfway to another model's probabilities (distillation).
+
+    Of Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
+    """
+    labels = patches.labels.astype(np.float32)
+    return labels if targets is None else (labels + read_probabilities(targets, patches.ids)) / 2
+
+
+def _train_phases(model, phases, split, goals, settings, run, say, progress):
     keeper = _Keeper(run, split.valid, settings.patience, say)
     keeper.load(model)
     before = 0
@@ -216,7 +228,8 @@ def _train_phases(model, phases, split, settings, run, say, progress):
         steps = max(1, len(split.train) // phase.batch_size)
         _compile(model, phase, steps)
         keeper.start(model, epochs)
-        stream = batches(split.train, phase.batch_size, seed=settings.seed, start=keeper.epoch, change=settings.augment)
+        first = dict(seed=settings.seed, start=keeper.epoch)
+        stream = batches(split.train, phase.batch_size, goals=goals, change=settings.augment, **first)
         model.fit(
             stream,
             steps_per_epoch=steps,
@@ -241,7 +254,7 @@ def _compile(model, phase, steps):
     model.optimizer.build(model.trainable_variables)
 
 
-def batches(patches, batch_size, *, seed=0, start=0, change=True):
+def batches(patches, batch_size, *, goals=None, seed=0, start=0, change=True):
     """Yield shuffled, augmented training batches for ever; each epoch depends on the seed and its number alone.
 
     Parameters
@@ -249,6 +262,8 @@ def batches(patches, batch_size, *, seed=0, start=0, change=True):
     patches : Patches
     batch_size : int
         The few patches that do not fill a batch are left to another epoch's order.
+    goals : (N,) float32, optional
+        What is learned instead of the labels.
     seed, start : int
         `start` is the number of the first epoch.
     change : bool
@@ -259,6 +274,7 @@ def batches(patches, batch_size, *, seed=0, start=0, change=True):
     (batch_size, 96, 96, 3) uint8, (batch_size, 1) float32
     """
     batch_size = min(batch_size, len(patches))
+    goals = patches.labels.astype(np.float32) if goals is None else goals
     epoch = start
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(patches))
@@ -267,7 +283,7 @@ def batches(patches, batch_size, *, seed=0, start=0, change=True):
             images = patches.images[rows]
             if change:
                 images = augment(images, np.random.default_rng([seed, epoch, step]))
-            yield images, patches.labels[rows, None].astype(np.float32)
+            yield images, goals[rows, None]
         epoch += 1
 
 

@@ -203,6 +203,31 @@ def test_batches_depend_on_seed_and_epoch_alone_and_use_every_patch(random_patch
     assert labels.shape == (8, 1) and labels.dtype == np.float32
 
 
+def test_targets_are_learned_half_and_half_with_the_labels(easy, tmp_path):
+    data = open_data(easy)
+    targets = tmp_path / "targets.csv"
+    rows = [f"{i},{0.75 if label else 0.5}" for i, label in zip(data.split("train").ids, data.split("train").labels)]
+    targets.write_text("\n".join(["id,label", *rows[::-1]]))
+    goals = training._goals(data.split("train"), targets)
+    assert set(goals[data.split("train").labels == 1]) == {0.875} and set(goals[data.split("train").labels == 0]) == {0.25}
+    images, learned = next(batches(data.split("train"), 160, goals=goals))
+    assert sorted(set(learned.ravel())) == [0.25, 0.875]
+    settings = training.replace(SMALL, epochs=1, targets=str(targets))
+    assert train(data, tmp_path / "run", settings, say=quiet, progress=False)["settings"]["targets"] == str(targets)
+
+
+@pytest.mark.parametrize("rows, sentence", [
+    (["train_0,0.5"], "no probability for the patch train_1"),
+    ([f"train_{row},{1.5}" for row in range(160)], "no probabilities from 0 to 1"),
+    ([f"train_{row},high" for row in range(160)], "no probabilities from 0 to 1"),
+])  # fmt: skip
+def test_targets_that_do_not_fit_are_refused(easy, tmp_path, rows, sentence):
+    targets = tmp_path / "targets.csv"
+    targets.write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(InputError, match=sentence):
+        training._goals(open_data(easy).split("train"), targets)
+
+
 def test_batches_keep_images_and_labels_together(random_patches):
     images = random_patches(20)
     images[1::2] = 255
