@@ -1,8 +1,11 @@
 """Plumbing for the course on finding cancer in tissue images (PatchCamelyon). Not for diagnosis."""
 
+import os
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
 
 _HOMES = {
     "InputError": "errors",

@@ -117,6 +117,7 @@ def info(data, figure, fit, as_json):
 @click.option("--head", help="seed (max + average + flatten) or average; the recipe's own if left out.")
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
+@click.option("--targets", help="CSV (id,label) of another model's probabilities, learned half and half with the labels.")
 @click.option("--augment/--no-augment", default=True, show_default=True)
 @click.option("--precision", default="float32", show_default=True, help="Or mixed_float16, mixed_bfloat16 (GPU).")
 @click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
@@ -195,6 +196,29 @@ def predict(data, run, model, split, out, tta, mean, fit):
     probabilities = predict_patches(chosen, patches, tta=tta, mean=mean)
     write_submission(out, patches.ids, probabilities)
     click.echo(f"{len(patches):,} predictions are in {out}; not for diagnosis.")
+
+
+@main.command()
+@DATA
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/course"), show_default=True)
+@click.option("--lesson", "numbers", multiple=True, help="Number of a lesson, such as 03; may be repeated; all if left out.")
+@click.option("--lessons", "folder", type=click.Path(path_type=Path), default=Path("notebooks"), show_default=True)
+@click.option("--refresh", is_flag=True, help="Store the outputs in the lessons themselves.")
+def course(data, out, numbers, folder, refresh):
+    """Execute the lessons: notebooks, HTML pages, and what they make."""
+    try:
+        from . import lessons
+    except ModuleNotFoundError as error:
+        raise InputError(f'Lessons need {error.name} to run; pip install "pcam-utils[notebooks]".') from error
+    chosen = lessons.find_lessons(folder, numbers)
+    if refresh:
+        for lesson in chosen:
+            lessons.refresh(lesson, out=out, data=data, progress=_tqdm(None, "cell"))
+        click.echo(f"{len(chosen)} lessons are refreshed in {folder}.")
+        return
+    results = lessons.run_lessons(chosen, out, data=data, progress=_tqdm(None, "cell"), say=click.echo)
+    total = sum(result.seconds for result in results)
+    click.echo(f"{len(results)} lessons in {total / 60:.1f} minutes: open {out / (results[0].name + '.html')}.")
 
 
 def _data_folder(data):

@@ -9,6 +9,7 @@ import platform as _platform
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from .errors import InputError
 
@@ -35,7 +36,6 @@ def load_keras():
     if wanted and wanted not in installed:
         raise InputError(f"KERAS_BACKEND is '{wanted}', but what is here and works is: {', '.join(installed)}.")
     os.environ.setdefault("KERAS_BACKEND", installed[0])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
     import keras
 
     return keras
@@ -69,6 +69,47 @@ def prepare(seed, *, precision="float32", deterministic=False):
             tf.config.experimental.enable_op_determinism()
         # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def where():
+    """Where this runs: 'colab', 'kaggle' or 'local'."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+        return "kaggle"
+    return "colab" if "COLAB_RELEASE_TAG" in os.environ else "local"
+
+
+def has_gpu():
+    """True if the Keras backend sees a GPU or TPU."""
+    if load_keras().backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def gpu_hint():
+    """One sentence: there is a GPU, or what to click to get one."""
+    if has_gpu():
+        return "A GPU is there: everything runs at full size."
+    return "No GPU is in use, so this lesson runs small. " + {
+        "colab": "To get one: Runtime → Change runtime type → T4 GPU → Save, then run from the top.",
+        "kaggle": "To get one: Settings → Accelerator → GPU T4 x2, then run from the top.",
+        "local": "That is fine: it takes minutes on a laptop.",
+    }[where()]
+
+
+def workspace():
+    """The course's folder, relative to here: lessons that run in its `notebooks` folder find what lies beside it."""
+    return Path("..") if Path.cwd().name == "notebooks" else Path(".")
+
+
+def results_folder():
+    """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace."""
+    folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _keep_freed_memory():
