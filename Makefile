@@ -1,32 +1,36 @@
-# make run   patches → trained model → ROC figure → submission, on the simulated sample
-# make test  the tests, offline
-# Both make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12.
+# make run      the lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
+# make test     the tests and the lessons, offline
+# make refresh  stores the lessons' outputs in them anew
+# All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12.
 
 PYTHON ?= python3
 # The build without CUDA is less than half the download; BACKEND=jax works too.
 BACKEND ?= $(if $(shell command -v nvidia-smi),tensorflow,tensorflow-cpu)
 BIN := .venv/bin
-RUN := runs/sample
 
-.PHONY: run test clean
+.PHONY: run test refresh clean
+.NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 run: .venv/run-installed data/sample
-	$(BIN)/pcam train data/sample --run $(RUN) --epochs 3 --resume
-	$(BIN)/pcam predict data/sample --run $(RUN) --out $(RUN)/submission.csv
-	$(BIN)/pcam evaluate data/sample --run $(RUN) --baseline --out $(RUN)/test
+	$(BIN)/pcam course data/sample --out build/course
 
-data/sample: | .venv/run-installed
+refresh: .venv/run-installed data/sample
+	$(BIN)/pcam course data/sample --out build/refresh --refresh
+
+data/sample:
 	$(BIN)/pcam sample $@
 
-test: .venv/test-installed
+test: .venv/test-installed data/sample
 	$(BIN)/python -m pytest --cov --cov-report=term
+	PCAM_OUT=$(CURDIR)/build/test $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
-.venv/run-installed: EXTRAS = $(BACKEND)
-.venv/test-installed: EXTRAS = $(BACKEND),tests
+.venv/run-installed: EXTRAS = $(BACKEND),notebooks
+.venv/test-installed: EXTRAS = $(BACKEND),notebooks,tests
 .venv/%-installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --no-deps imgaug
 	touch $@
 
 clean:

@@ -38,19 +38,19 @@ def main():
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--kaggle", type=FOLDER, help="Add the competition's lossless training images to 'train'.")
 @click.option("--hold-back", default=0, show_default=True, help="Leave so many of these out, to try the weights on.")
-def gather(jpegs, out, kaggle, hold_back):
+@click.option("--sample", type=FOLDER, help="Add the training patches of a simulated sample: not of seed 0, the lessons'.")
+def gather(jpegs, out, kaggle, hold_back, sample):
     """Write JPEG patches in the official layout, with the names of what they are."""
     out.mkdir(parents=True)
     for split in ("train", "valid", "test"):
         items = sorted(_jpegs(jpegs, split))
-        lossless = open_data(kaggle, only=("train",)).split("train") if kaggle and split == "train" else None
+        extra = _extra(kaggle, hold_back, sample) if split == "train" else []
         images = [np.asarray(Image.open(io.BytesIO(read())).convert("RGB")) for _, _, read in items]
         labels = [label for _, label, _ in items]
         names = [("official", row) for row, _, _ in items]
-        if lossless:
-            lossless = lossless.take(slice(0, len(lossless) - hold_back))
-            images, labels = [*images, *lossless.images[:]], [*labels, *lossless.labels]
-            names += [("kaggle", name) for name in lossless.ids]
+        for source, patches in extra:
+            images, labels = [*images, *patches.images[:]], [*labels, *patches.labels]
+            names += [(source, name) for name in patches.ids]
         with h5py.File(out / f"{STEM}{split}_x.h5", "w") as file:
             file["x"] = np.stack(images)
         with h5py.File(out / f"{STEM}{split}_y.h5", "w") as file:
@@ -58,6 +58,15 @@ def gather(jpegs, out, kaggle, hold_back):
         with open(out / f"{split}_names.csv", "w", newline="") as file:
             csv.writer(file).writerows([("source", "name"), *names])
         click.echo(f"{split}: {len(labels):,} patches, {sum(map(int, labels)):,} with tumour")
+
+
+def _extra(kaggle, hold_back, sample):
+    """(source, patches) of what is added to the training split."""
+    if kaggle:
+        patches = open_data(kaggle, only=("train",)).split("train")
+        yield "kaggle", patches.take(slice(0, len(patches) - hold_back))
+    if sample:
+        yield "simulated", open_data(sample, only=("train",)).split("train")
 
 
 def _jpegs(folder, split):
