@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.platform import load_keras, prepare, versions
+from pcam_utils.platform import gpu_hint, has_gpu, load_keras, prepare, results_folder, versions, where
 
 
 def test_versions_tell_what_decides_a_result():
@@ -56,3 +56,47 @@ def test_every_offered_name_is_there_and_others_are_not():
 def test_a_negative_seed_is_refused():
     with pytest.raises(InputError, match="seed is -1"):
         prepare(-1)
+
+
+@pytest.mark.parametrize("variable, place, click", [
+    ("COLAB_RELEASE_TAG", "colab", "Runtime → Change runtime type"),
+    ("KAGGLE_KERNEL_RUN_TYPE", "kaggle", "Settings → Accelerator"),
+    ("NOTHING_OF_THE_KIND", "local", "minutes on a laptop"),
+])  # fmt: skip
+def test_without_a_gpu_the_hint_says_what_to_click_there(monkeypatch, variable, place, click):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "release")
+    monkeypatch.setattr("pcam_utils.platform.has_gpu", lambda: False)
+    assert where() == place and click in gpu_hint()
+    monkeypatch.setattr("pcam_utils.platform.has_gpu", lambda: True)
+    assert gpu_hint().startswith("A GPU is there")
+
+
+def test_a_gpu_is_what_the_backend_sees(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert has_gpu()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert not has_gpu()
+
+
+def test_lessons_find_and_keep_things_beside_the_notebooks_folder(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.delenv("PCAM_OUT", raising=False)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert results_folder().resolve() == tmp_path / "build" / "course" and results_folder().is_dir()
+    assert find_sample(tmp_path) == tmp_path / "data" / "sample"
+    monkeypatch.chdir(tmp_path)
+    assert results_folder().resolve() == tmp_path / "build" / "course"
+    monkeypatch.setenv("PCAM_OUT", str(tmp_path / "drive"))
+    assert results_folder() == tmp_path / "drive"
+
+
+def find_sample(folder):
+    from pcam_utils.sources import find_data
+
+    (folder / "data" / "sample").mkdir(parents=True)
+    (folder / "data" / "sample" / "images.txt").write_text("here")
+    return find_data().resolve()

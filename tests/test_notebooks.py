@@ -1,0 +1,120 @@
+"""Holds the lessons to their form; that they run and print what is stored in them is nbval's part (see the Makefile)."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ADDRESS = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+IMAGES = {"image/png", "image/jpeg"}
+
+pytestmark = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+
+def read(lesson):
+    return nbformat.read(lesson, as_version=4)
+
+
+def code(lesson, tag=None):
+    cells = [cell for cell in read(lesson).cells if cell.cell_type == "code"]
+    return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+def prose(lesson):
+    return "\n".join(cell.source for cell in read(lesson).cells if cell.cell_type == "markdown")
+
+
+def figures(lesson):
+    return [(c, o, IMAGES & o.data.keys()) for c in code(lesson) for o in c.outputs if IMAGES & o.get("data", {}).keys()]
+
+
+def test_a_lesson_is_valid_and_says_what_it_needs_and_gives(lesson):
+    nbformat.validate(read(lesson))
+    text = prose(lesson)
+    assert text.startswith(f"# {lesson.name[:2]} · ") and len(re.findall(r"^# ", text, re.M)) == 1
+    for part in ("**You will**", "**Minutes:**", "**Needs:**", "**Next:**", "## Set up", "## Exercises", "## Questions",
+                 "## Take-aways", "## Where to go next"):
+        assert part in text, part
+    assert "not for diagnosis" in text.lower()
+
+
+def test_badges_and_installation_agree_with_the_one_address(lesson):
+    place = f"{ADDRESS.removeprefix('https://github.com/')}/blob/main/notebooks/{lesson.name}"
+    assert f"https://colab.research.google.com/github/{place}" in prose(lesson)
+    assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in prose(lesson)
+    installs = [line for cell in code(lesson) for line in cell.source.splitlines() if "pip install" in line and "pcam" in line]
+    assert installs and all(f'"pcam-utils @ git+{ADDRESS}"' in line for line in installs)
+
+
+def test_exactly_one_cell_holds_what_may_be_changed(lesson):
+    (cell,) = code(lesson, "parameters")
+    assert "DATA = find_data()" in cell.source
+
+
+def test_outputs_are_stored_in_order_and_without_errors(lesson):
+    cells = code(lesson)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = [output.get("name", output.output_type) for cell in cells for output in cell.outputs]
+    assert "error" not in kinds and "stderr" not in kinds
+    for cell in code(lesson, "nbval-check-output"):
+        assert any(output.get("name") == "stdout" and output.text.strip() for output in cell.outputs), cell.source
+
+
+def test_nothing_of_the_machine_is_stored(lesson):
+    notebook = read(lesson)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"} and set(notebook.metadata.language_info) == {"name"}
+    for cell in notebook.cells:
+        assert "execution" not in cell.metadata
+    stored = json.dumps([cell.outputs for cell in code(lesson)])
+    assert not re.search(r"/(root|home|tmp|work|usr|opt|Users|content)/|[A-Z]:\\\\|site-packages", stored)
+
+
+def test_a_lesson_stays_small(lesson):
+    assert lesson.stat().st_size < 2e6
+    assert all(len(json.dumps(output)) < 500e3 for cell in code(lesson) for output in cell.outputs)
+
+
+def test_every_figure_has_alt_text_and_a_caption(lesson):
+    for cell, output, kinds in figures(lesson):
+        alt = cell.metadata.get("alt", "")
+        assert len(alt) > 30 and alt.endswith("."), cell.source
+        assert all(output.metadata[kind]["alt"] == alt for kind in kinds)
+    assert all(figures_of_cell in [cell.id for cell, _, _ in figures(lesson)] for figures_of_cell in
+               [cell.id for cell in code(lesson) if "alt" in cell.metadata])
+    captions = re.findall(r"^\*Figure (\d+)\.", prose(lesson), re.M)
+    assert captions == [str(number + 1) for number in range(len(figures(lesson)))]
+
+
+def test_figures_of_patches_say_that_these_are_simulated(lesson):
+    for cell, _, _ in figures(lesson):
+        if "imshow" in cell.source:
+            assert "{kind}" in cell.source or "simulated" in cell.source, cell.source
+
+
+def test_solutions_are_folded_everywhere_and_questions_have_folded_answers(lesson):
+    solutions = code(lesson, "solution")
+    assert 2 <= len(solutions) <= 4
+    for cell in solutions:
+        assert cell.source.startswith("#@title Solution\n") and cell.metadata["cellView"] == "form"
+        assert cell.metadata["jupyter"]["source_hidden"] and cell.metadata["_kg_hide-input"]
+    assert prose(lesson).count("<details><summary>") == prose(lesson).count("</details>") == 3
+
+
+def test_links_inside_the_repository_resolve(lesson):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose(lesson)):
+        assert link.startswith("https://") or (lesson.parent / link).exists(), link
+
+
+def test_cells_that_claim_to_be_plain_name_nothing_of_the_package(lesson):
+    """In lessons 03 to 05, whatever is not tagged 'package' runs without it."""
+    imported = {name for cell in code(lesson) for names in re.findall(r"from pcam_utils\S* import (.+)", cell.source)
+                for name in re.split(r", | as ", names)}
+    if lesson.name[:2] in ("03", "04", "05"):
+        for cell in code(lesson):
+            if "package" not in cell.metadata.get("tags", []):
+                used = set(re.findall(r"[A-Za-z_]\w*", cell.source)) & (imported | {"pcam_utils"})
+                assert not used, (used, cell.source)
