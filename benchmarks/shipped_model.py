@@ -1,7 +1,8 @@
 """Makes the classifier that comes with the package: gathers patches, and turns a training run into its three files.
 
     python benchmarks/shipped_model.py gather JPEGS OUT    # JPEGS holds {train,valid,test}/{0,1}/ROW.jpg, or zips of them
-    pcam train OUT --recipe pcam --weights none --run RUN
+    python benchmarks/teacher.py OUT targets.csv
+    pcam train OUT --recipe pcam --targets targets.csv --run RUN
     python benchmarks/shipped_model.py ship RUN OUT
 """
 
@@ -108,7 +109,7 @@ def ship(run, data, out):
             **operating_point(valid.labels, calm, threshold),
             "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
         },
-        "runs": [_described(run)],
+        "runs": [*_earlier(run), _described(run)],
     }
     written = shipped.write(out, arrays, record, _seen(opened.split("train"), data / "train_names.csv"))
     click.echo(f"Temperature {temperature:.3f}, {record['calibration']}, {written['sha256']}")
@@ -119,9 +120,16 @@ def _calibration(labels, probabilities):
     return {"log_loss": float(log_loss(labels, probabilities)), "expected_calibration_error": error}
 
 
+def _earlier(run):
+    """The runs that made what this one started from, if that was the package's own weights."""
+    return shipped.read_record()["runs"] if read_record(run)["settings"]["weights"] == "pcam" else []
+
+
 def _described(run):
-    """The record of a run and its history, less where on a machine the data lay."""
+    """The record of a run and its history, less where on a machine things lay."""
     record = {key: value for key, value in read_record(run).items() if key != "data"}
+    targets = record["settings"].get("targets")
+    record["settings"]["targets"] = targets and Path(targets).name
     return {**record, "history": read_history(run)}
 
 

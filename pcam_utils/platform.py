@@ -100,6 +100,12 @@ def gpu_hint():
     }[where()]
 
 
+def version_line():
+    """The versions that differ most often between two people who compare results, in one line."""
+    keras, found = load_keras(), versions()
+    return f"Python {found['python']}, Keras {keras.__version__} on {keras.backend.backend()}, NumPy {found['numpy']}"
+
+
 def workspace():
     """The course's folder, relative to here: lessons that run in its `notebooks` folder find what lies beside it."""
     return Path("..") if Path.cwd().name == "notebooks" else Path(".")

@@ -4,13 +4,17 @@ import keras
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.platform import gpu_hint, has_gpu, load_keras, prepare, results_folder, versions, where
+from pcam_utils.platform import gpu_hint, has_gpu, load_keras, prepare, results_folder, version_line, versions, where
 
 
 def test_versions_tell_what_decides_a_result():
     found = versions()
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["keras"] == keras.__version__ and "cores" in found["machine"]
+
+
+def test_versions_fit_on_one_line():
+    assert f"Keras {keras.__version__} on {keras.backend.backend()}, NumPy" in version_line()
 
 
 def test_the_seed_decides_random_weights():
