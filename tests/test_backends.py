@@ -1,5 +1,6 @@
 """The same package on JAX, without TensorFlow, and with no backend at all; each in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 JAX_RUN = """
-import importlib.machinery, sys
+import importlib.machinery, json, sys
 
 class WithoutTensorFlow(importlib.machinery.PathFinder):
     @classmethod
@@ -18,8 +19,16 @@ sys.meta_path = [WithoutTensorFlow if f is importlib.machinery.PathFinder else f
 from pcam_utils.platform import load_keras
 assert load_keras().backend.backend() == "jax"
 from pcam_utils.cli import main
-main(sys.argv[1:], standalone_mode=False)
+for command in json.loads(sys.argv[1]):
+    main(command, standalone_mode=False)
 """
+
+
+def on_jax(*commands):
+    """Run these commands in one process that has JAX and no TensorFlow."""
+    lines = json.dumps([[str(word) for word in command] for command in commands])
+    result = python(JAX_RUN, lines, KERAS_BACKEND="jax")
+    assert result.returncode == 0, result.stderr
 
 
 def python(code, *arguments, **environment):
@@ -31,13 +40,11 @@ def test_jax_trains_evaluates_and_predicts_without_tensorflow(pcam_folder, tmp_p
     pytest.importorskip("jax")
     data, run = pcam_folder(n=40), tmp_path / "run"
     small = ["--backbone", "SmallCNN", "--weights", "none", "--epochs", "2"]
-    for arguments in (
+    on_jax(
         ["train", data, "--run", run, *small],
         ["evaluate", data, "--run", run, "--out", run / "test"],
         ["predict", data, "--run", run, "--out", run / "s.csv"],
-    ):
-        result = python(JAX_RUN, *arguments, KERAS_BACKEND="jax")
-        assert result.returncode == 0, result.stderr
+    )
     assert (run / "test" / "metrics.json").exists() and len((run / "s.csv").read_text().split()) == 41
 
 
@@ -46,8 +53,7 @@ def test_a_model_trained_on_one_backend_predicts_the_same_on_the_other(pcam_fold
     data, run = pcam_folder(n=40), tmp_path / "run"
     assert pcam("train", data, "--run", run, "--backbone", "SmallCNN", "--weights", "none", "--epochs", "1").exit_code == 0
     assert pcam("predict", data, "--run", run, "--out", tmp_path / "one.csv").exit_code == 0
-    result = python(JAX_RUN, "predict", data, "--run", run, "--out", tmp_path / "other.csv", KERAS_BACKEND="jax")
-    assert result.returncode == 0, result.stderr
+    on_jax(["predict", data, "--run", run, "--out", tmp_path / "other.csv"])
     one, other = ((tmp_path / name).read_text().split()[1:] for name in ("one.csv", "other.csv"))
     for row, other_row in zip(one, other):
         assert row.split(",")[0] == other_row.split(",")[0]
