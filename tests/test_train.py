@@ -245,6 +245,7 @@ def test_batches_keep_images_and_labels_together(random_patches):
     ("course", "none", 2, [(2, 32)]),
     ("course", "pcam", 2, [(1, 32), (1, 32)]),
     ("pcam", "none", None, [(5, 32)]),
+    ("pcam", "pcam", None, [(6, 32)]),
 ])  # fmt: skip
 def test_recipes_and_epochs(recipe, weights, epochs, expected):
     phases = Settings(recipe=recipe, weights=weights, epochs=epochs).phases()
