@@ -240,7 +240,7 @@ def _from_shipped(spec, name, shape, say):
         raise InputError(f"The weights 'pcam' are {SHIPPED}'s, not {name}'s; use 'auto', 'imagenet' or 'none'.")
     core = spec.make(weights=None, **shape)
     core.set_weights(shipped.read_weights()[:-2])
-    say(f"{name} starts from the weights in this package, trained on real patches (docs/model_card.md).")
+    say(f"{name} starts from the weights in this package (docs/model_card.md).")
     return core
 
 
