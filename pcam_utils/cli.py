@@ -118,7 +118,8 @@ def info(data, figure, fit, as_json):
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option("--targets", help="CSV (id,label) of another model's probabilities, learned half and half with the labels.")
-@click.option("--augment/--no-augment", default=True, show_default=True)
+@click.option("--augment", help="full (all of augment.OPERATIONS), plain (symmetries and stain), imgaug (full, on the CPU: slow), "
+              "or none; the recipe's own if left out.")
 @click.option("--precision", default="float32", show_default=True, help="Or mixed_float16, mixed_bfloat16 (GPU).")
 @click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
 @click.option("--valid-fraction", default=0.2, show_default=True, help="Share to choose by, where no split is given.")

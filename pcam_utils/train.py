@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
-from .augment import augment
+from .augment import OPERATIONS, PLAIN, Augment
+from .augment_imgaug import imgaug_sequence
 from .errors import InputError
 from .evaluate import choose_threshold
 from .files import replacing, write_json
@@ -51,18 +52,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A head and the phases that train it; `from_random` replaces the phases where no pretrained features are kept."""
+    """A head, the phases that train it, and what changes its patches (`AUGMENTS`).
+
+    `from_random` replaces the phases where no pretrained features are kept.
+    """
 
     head: str
     phases: tuple
     from_random: tuple | None = None
+    augment: str = "plain"
 
 
 _FROM_RANDOM = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 
 RECIPES = {
     # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
-    "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4))),
+    "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)), augment="full"),
     # The head first, so that its random start does not wreck pretrained features. A random start has none to keep and
     # needs larger steps. The average alone learns faster than the seed's 11,616 inputs to one sigmoid (docs/results.md).
     "course": Recipe(
@@ -76,6 +81,10 @@ RECIPES = {
 }
 
 
+#: What changes the training patches: the whole list, its symmetries and stain alone, the list in imgaug, or nothing.
+AUGMENTS = {"full": OPERATIONS, "plain": PLAIN, "imgaug": None, "none": None}
+
+
 @dataclass(frozen=True)
 class Settings:
     """All choices that decide a run's result, as they are kept in run.json."""
@@ -87,7 +96,7 @@ class Settings:
     epochs: int | None = None
     patience: int | None = None
     targets: str | None = None
-    augment: bool = True
+    augment: str | None = None
     precision: str = "float32"
     deterministic: bool = False
     valid_fraction: float = 0.2
@@ -97,12 +106,15 @@ class Settings:
         """The same with what was left open replaced by what it means here, so that run.json tells it."""
         if self.recipe not in RECIPES:
             raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
+        if self.augment not in (None, *AUGMENTS):
+            raise InputError(f"'{self.augment}' is no augmentation; choose one of {', '.join(AUGMENTS)}.")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
         weights = choose_start(self.backbone, self.weights, say=say)
-        return replace(self, weights=weights, head=self.head or RECIPES[self.recipe].head)
+        recipe = RECIPES[self.recipe]
+        return replace(self, weights=weights, head=self.head or recipe.head, augment=self.augment or recipe.augment)
 
     def phases(self):
         """The recipe's phases for this start, with the number of epochs asked for."""
@@ -217,8 +229,9 @@ def _goals(patches, targets):
 
 
 def _train_phases(model, phases, split, goals, settings, run, say, progress):
-    keeper = _Keeper(run, split.valid, settings.patience, say)
-    keeper.load(model)
+    keeper = _Keeper(run, model, split.valid, settings.patience, say)
+    trainee = _behind_augmentation(model, settings)
+    keeper.load(trainee)
     before = 0
     for phase in phases:
         epochs = range(before, before + phase.epochs)
@@ -227,12 +240,12 @@ def _train_phases(model, phases, split, goals, settings, run, say, progress):
             continue
         say(f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}.")
         steps = max(1, len(split.train) // phase.batch_size)
-        _compile(model, phase, steps)
-        keeper.start(model, epochs)
-        first = dict(seed=settings.seed, start=keeper.epoch)
-        stream = batches(split.train, phase.batch_size, goals=goals, change=settings.augment, **first)
-        model.fit(
-            stream,
+        freeze(model, phase.train_fraction)
+        _compile(trainee, phase, steps)
+        keeper.start(trainee, epochs)
+        stream = batches(split.train, phase.batch_size, goals=goals, seed=settings.seed, start=keeper.epoch)
+        trainee.fit(
+            _through_imgaug(stream, settings.seed, keeper.epoch * steps) if settings.augment == "imgaug" else stream,
             steps_per_epoch=steps,
             initial_epoch=keeper.epoch,
             epochs=epochs.stop,
@@ -243,11 +256,27 @@ def _train_phases(model, phases, split, goals, settings, run, say, progress):
     return keeper.history
 
 
+def _behind_augmentation(model, settings):
+    """The same network, the same weights, with the changes of training patches in front, on the same device."""
+    if AUGMENTS[settings.augment] is None:
+        return model
+    patches = keras.Input(model.input_shape[1:], dtype="uint8")
+    changed = Augment(AUGMENTS[settings.augment], seed=settings.seed, name="augment")(patches)
+    return keras.Model(patches, model(changed))
+
+
+def _through_imgaug(stream, seed, start):
+    """The stream's batches, changed on the CPU; each batch depends on the seed and its number alone."""
+    sequence = imgaug_sequence()
+    for step, (images, goals) in enumerate(stream, start):
+        sequence.seed_(int(np.random.SeedSequence([seed, step]).generate_state(1)[0] >> 1))
+        yield sequence(images=images), goals
+
+
 def _compile(model, phase, steps):
     rate = phase.learning_rate
     if phase.cosine:
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
-    freeze(model, phase.train_fraction)
     # XLA makes JAX what it is, but on TensorFlow it costs minutes to compile, and on a CPU it is ten times slower.
     jit = keras.backend.backend() == "jax"
     model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=jit)
@@ -255,8 +284,8 @@ def _compile(model, phase, steps):
     model.optimizer.build(model.trainable_variables)
 
 
-def batches(patches, batch_size, *, goals=None, seed=0, start=0, change=True):
-    """Yield shuffled, augmented training batches for ever; each epoch depends on the seed and its number alone.
+def batches(patches, batch_size, *, goals=None, seed=0, start=0):
+    """Yield shuffled training batches for ever; each epoch depends on the seed and its number alone.
 
     Parameters
     ----------
@@ -267,8 +296,6 @@ def batches(patches, batch_size, *, goals=None, seed=0, start=0, change=True):
         What is learned instead of the labels.
     seed, start : int
         `start` is the number of the first epoch.
-    change : bool
-        Augment.
 
     Yields
     ------
@@ -281,19 +308,16 @@ def batches(patches, batch_size, *, goals=None, seed=0, start=0, change=True):
         order = np.random.default_rng([seed, epoch]).permutation(len(patches))
         for step in range(len(patches) // batch_size):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            images = patches.images[rows]
-            if change:
-                images = augment(images, np.random.default_rng([seed, epoch, step]))
-            yield images, goals[rows, None]
+            yield patches.images[rows], goals[rows, None]
         epoch += 1
 
 
 class _Keeper(keras.callbacks.Callback):
     """After each epoch: score, keep the best model, and write all that is needed to go on from here."""
 
-    def __init__(self, run, valid, patience, say):
+    def __init__(self, run, network, valid, patience, say):
         super().__init__()
-        self.run, self.valid, self.patience, self.say = run, valid, patience, say
+        self.run, self.network, self.valid, self.patience, self.say = run, network, valid, patience, say
         self.history, self.state = [], {}
 
     @property
@@ -332,7 +356,7 @@ class _Keeper(keras.callbacks.Callback):
         self.begun = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        probabilities = predict(self.model, self.valid, tta="none", progress=False)
+        probabilities = predict(self.network, self.valid, tta="none", progress=False)
         if not np.isfinite(probabilities).all():
             raise InputError(f"Training diverged in epoch {epoch + 1}: use float32 or another recipe, in a new run.")
         row = {
@@ -348,7 +372,7 @@ class _Keeper(keras.callbacks.Callback):
         if better:
             with replacing(self.run / "best.keras") as temporary:
                 # Wrapped anew to leave out the optimizer, which is twice as large as the network.
-                keras.Model(self.model.inputs[0], self.model.outputs[0], name=self.model.name).save(temporary)
+                keras.Model(self.network.inputs[0], self.network.outputs[0], name=self.network.name).save(temporary)
         self._write_history()
         self._write_state()
         kept = ", kept as best.keras" if better else ""

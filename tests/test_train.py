@@ -186,8 +186,8 @@ def test_the_validation_part_of_an_own_split_is_remembered(kaggle_folder, tmp_pa
 def test_batches_depend_on_seed_and_epoch_alone_and_use_every_patch(random_patches):
     patches = Patches(Rows(random_patches(20)), np.arange(20).astype(str), labels=np.arange(20) % 2)
 
-    def epoch(start, seed=0, change=True):
-        stream = batches(patches, 8, seed=seed, start=start, change=change)
+    def epoch(start, seed=0):
+        stream = batches(patches, 8, seed=seed, start=start)
         return [next(stream) for _ in range(2)]
 
     stream = batches(patches, 8)
@@ -196,7 +196,7 @@ def test_batches_depend_on_seed_and_epoch_alone_and_use_every_patch(random_patch
         assert np.array_equal(images, jumped) and np.array_equal(labels, jumped_labels)
     assert not np.array_equal(epoch(0)[0][0], epoch(1)[0][0])
     assert not np.array_equal(epoch(0)[0][0], epoch(0, seed=1)[0][0])
-    shown = {image.tobytes() for start in range(6) for images, _ in epoch(start, change=False) for image in images}
+    shown = {image.tobytes() for start in range(6) for images, _ in epoch(start) for image in images}
     assert shown == {image.tobytes() for image in patches.images[:]}
     images, labels = epoch(0)[0]
     assert images.shape == (8, 96, 96, 3) and images.dtype == np.uint8
@@ -282,3 +282,19 @@ def test_history_is_a_plain_table(easy, tmp_path):
     train(open_data(easy), tmp_path / "run", training.replace(SMALL, epochs=1), say=quiet, progress=False)
     with open(tmp_path / "run" / "history.csv", newline="") as file:
         assert next(csv.reader(file)) == ["epoch", "loss", "val_loss", "val_auc", "seconds"]
+
+
+@pytest.mark.parametrize("augment", ["full", "none"])
+def test_every_augmentation_trains_and_is_recorded(easy, tmp_path, augment):
+    record = train(open_data(easy), tmp_path / "run", training.replace(SMALL, epochs=1, augment=augment), say=quiet, progress=False)
+    assert record["settings"]["augment"] == augment
+
+
+def test_an_unknown_augmentation_is_refused():
+    with pytest.raises(InputError, match="'heavy' is no augmentation; choose one of full, plain, imgaug, none"):
+        training.Settings(augment="heavy").settled()
+
+
+def test_augmented_patches_reach_the_network_only_in_training(easy, tmp_path):
+    train(open_data(easy), tmp_path / "run", training.replace(SMALL, epochs=1), say=quiet, progress=False)
+    assert [layer.name for layer in load_model(tmp_path / "run" / "best.keras").layers].count("augment") == 0

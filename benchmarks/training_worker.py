@@ -1,0 +1,80 @@
+"""Trains NASNetMobile in a process of its own, so many steps at a time as are asked for on standard input.
+
+    python benchmarks/training_worker.py default|ours|bare DATA
+
+Prints 'ready', then after each number read from standard input the seconds that so many steps took. benchmarks/speed.py runs
+several of these in turn, so that all of them meet the same machine.
+"""
+
+import os
+import sys
+import time
+
+from pcam_utils.platform import load_keras, prepare
+
+MODE, DATA = sys.argv[1:]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+keras = load_keras()
+keras.utils.set_random_seed(0)
+if MODE != "default":
+    prepare(0)
+
+from pcam_utils.augment import Augment
+from pcam_utils.model import build_model
+from pcam_utils.sources import open_data
+from pcam_utils.train import batches
+
+BATCH = int(os.environ.get("BENCH_BATCH", 32))
+
+
+class Gate(keras.callbacks.Callback):
+    """Waits before each block of steps, and says how long it took."""
+
+    left = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.left == 0:
+            self.left = self.many = self.ask()
+            self.begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            float(logs["loss"])  # a GPU may still be computing
+            say(time.perf_counter() - self.begun)
+
+    def ask(self):
+        line = sys.stdin.readline()
+        if not line:
+            os._exit(0)
+        return int(line)
+
+
+def say(what):
+    print(what, flush=True)
+
+
+def main():
+    patches = open_data(DATA, only=("train",)).split("train")
+    model = build_model(weights="none", head="average", say=lambda _: None)
+    stream = batches(patches, BATCH)
+    if MODE == "bare":  # the same batch again and again, on the device already
+        images, goals = (keras.ops.convert_to_tensor(part) for part in next(stream))
+        stream = forever(images, goals)
+    if MODE == "ours":
+        model = keras.Sequential([keras.Input((96, 96, 3), dtype="uint8"), Augment(), model])
+    jit = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", **({} if MODE == "default" and not jit else {"jit_compile": jit}))
+    if MODE != "default":
+        model.optimizer.build(model.trainable_variables)
+    say("ready")
+    model.fit(stream, steps_per_epoch=10**6, verbose=0, callbacks=[Gate()], shuffle=False)
+
+
+def forever(images, goals):
+    while True:
+        yield images, goals
+
+
+if __name__ == "__main__":
+    main()
