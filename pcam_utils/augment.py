@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from .model import keras
-from .platform import compiled
+from .platform import as_graph, compiled
 
 ops = keras.ops
 
@@ -79,10 +79,11 @@ class Augment(keras.layers.Layer):
         self.operations = operations
         self.seeds = keras.random.SeedGenerator(seed)
         self._apply = {name: compiled(partial(_APPLY[name], **operations[name].ranges)) for name in operations}
+        self._change = as_graph(lambda images: change(images, self.draw(images), operations, self._apply))
 
     def call(self, images, training=False):
         """(N, S, S, 3) uint8 to the same."""
-        return change(images, self.draw(images), self.operations, self._apply) if training else images
+        return self._change(images) if training else images
 
     def draw(self, images):
         """The random numbers for a batch: its order, a field of noise, and for each operation where and how it acts."""
@@ -109,6 +110,8 @@ def change(images, numbers, operations, apply):
     for name, operation in operations.items():
         where, even = numbers[name]
         some = many // operation.one_in
+        if isinstance(some, int) and some == 0:  # a batch too small for it
+            continue
         start = (some * ops.cast(where * operation.one_in, "int32"), 0, 0, 0)
         changed = apply[name](ops.slice(images, start, (some, *shape)), even, numbers["field"])
         images = changed if operation.one_in == 1 else ops.slice_update(images, start, changed)

@@ -122,6 +122,7 @@ def info(data, figure, fit, as_json):
               "or none; the recipe's own if left out.")
 @click.option("--precision", default="float32", show_default=True, help="Or mixed_float16, mixed_bfloat16 (GPU).")
 @click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
+@click.option("--devices", default=1, show_default=True, help="GPUs of this machine to spread each batch over.")
 @click.option("--valid-fraction", default=0.2, show_default=True, help="Share to choose by, where no split is given.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, with its own settings.")

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import platform as _platform
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,8 +74,45 @@ def prepare(seed, *, precision="float32", deterministic=False):
         shorten_graphs()
 
 
+def several_devices(number):
+    """Spread training over the first devices of this machine: GPUs if there are any, else what the backend calls CPUs.
+
+    Each step's batch is divided among them, by the backend's own engine: `tf.distribute.MirroredStrategy` or Keras's
+    `DataParallel` on JAX.
+
+    Parameters
+    ----------
+    number : int
+
+    Returns
+    -------
+    callable
+        Makes a context; build and compile the model in such contexts. On JAX the devices serve the whole process.
+
+    Raises
+    ------
+    InputError
+        If there are fewer.
+    """
+    keras = load_keras()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        here = [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
+    else:
+        here = keras.distribution.list_devices()
+    if not 1 <= number <= len(here):
+        raise InputError(f"{number} devices were asked for, but there is {len(here)}; ask for at least 1 and at most that.")
+    if number == 1:
+        return nullcontext
+    if keras.backend.backend() == "tensorflow":
+        return tf.distribute.MirroredStrategy(here[:number]).scope
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=here[:number]))
+    return nullcontext
+
+
 def compiled(function):
-    """Compile a function of arrays and dicts of arrays with XLA, whatever the backend.
+    """Compile a pure function of arrays with XLA, whatever the backend.
 
     Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also on
     a CPU, where XLA does not suit whole networks.
@@ -87,6 +124,15 @@ def compiled(function):
     import jax
 
     return jax.jit(function)
+
+
+def as_graph(function):
+    """Make TensorFlow run a function as a graph, without its Python; JAX's own functions stay as they are."""
+    if load_keras().backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    return function
 
 
 def where():

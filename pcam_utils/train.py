@@ -19,7 +19,7 @@ from .evaluate import choose_threshold
 from .files import replacing, write_json
 from .model import BATCHNORM_MOMENTUM, build_model, choose_start, freeze, keras, load_model
 from .patches import fingerprint
-from .platform import prepare, versions
+from .platform import prepare, several_devices, versions
 from .predict import predict
 from .sources import read_probabilities
 from .splits import train_valid
@@ -99,6 +99,7 @@ class Settings:
     augment: str | None = None
     precision: str = "float32"
     deterministic: bool = False
+    devices: int = 1
     valid_fraction: float = 0.2
     seed: int = 0
 
@@ -163,14 +164,19 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
     if record and record["fingerprints"] != prints:
         raise InputError(f"{run} was trained on other patches than {data.folder} holds now; name its data, or a new run.")
-    model = build_model(settings.backbone, settings.weights, settings.head, say=say)
+    scope = several_devices(settings.devices)
+    with scope():
+        model = build_model(settings.backbone, settings.weights, settings.head, say=say)
+        trainee = _behind_augmentation(model, settings)
     record = record or _new_record(data, split, settings, prints, phases, model)
     write_json(run / "run.json", record)
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
     goals = _goals(split.train, settings.targets)
-    history = _train_phases(model, phases, split, goals, settings, run, say, progress)
+    keeper = _Keeper(run, model, split.valid, settings.patience, say)
+    keeper.load(trainee)
+    history = _train_phases(model, trainee, scope, phases, split, goals, settings, keeper, progress)
     return _finish(run, record, history, split)
 
 
@@ -228,20 +234,18 @@ def _goals(patches, targets):
     return labels if targets is None else (labels + read_probabilities(targets, patches.ids)) / 2
 
 
-def _train_phases(model, phases, split, goals, settings, run, say, progress):
-    keeper = _Keeper(run, model, split.valid, settings.patience, say)
-    trainee = _behind_augmentation(model, settings)
-    keeper.load(trainee)
+def _train_phases(model, trainee, scope, phases, split, goals, settings, keeper, progress):
     before = 0
     for phase in phases:
         epochs = range(before, before + phase.epochs)
         before = epochs.stop
         if keeper.epoch >= epochs.stop or keeper.stopped:
             continue
-        say(f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}.")
+        keeper.say(f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}.")
         steps = max(1, len(split.train) // phase.batch_size)
         freeze(model, phase.train_fraction)
-        _compile(trainee, phase, steps)
+        with scope():
+            _compile(trainee, phase, steps)
         keeper.start(trainee, epochs)
         stream = batches(split.train, phase.batch_size, goals=goals, seed=settings.seed, start=keeper.epoch)
         trainee.fit(

@@ -1,0 +1,302 @@
+"""Measures speed and memory side by side, prints tables and draws them: `make bench`, or
+
+    python benchmarks/speed.py augmentation reading training prediction memory --out build/bench
+
+What is compared is measured in turn, round after round, in one run; a row's ratio is the median over the rounds of its speed
+divided by the first row's speed in the same round. Leave the machine alone meanwhile.
+"""
+
+import csv
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+from PIL import Image
+
+ROUNDS = 10
+BATCH = 64
+
+
+def in_turn(ways, number, rounds=ROUNDS):
+    """Images a second of each way, one after the other in each round: dict of name to (rounds,)."""
+    speeds = {name: [] for name in ways}
+    for run in ways.values():
+        run()  # the first call prepares
+    for _ in range(rounds):
+        for name, run in ways.items():
+            begun = time.perf_counter()
+            run()
+            speeds[name].append(number / (time.perf_counter() - begun))
+    return speeds
+
+
+def table(out, title, speeds, unit="images/s"):
+    """Print, keep and draw medians, and ratios to the first row."""
+    names = list(speeds)
+    first = np.array(speeds[names[0]])
+    rows = [(name, np.median(s), np.median(np.array(s) / first)) for name, s in speeds.items()]
+    click.echo(f"\n{title}\n\n| | {unit} | ratio |\n|---|---|---|")
+    for name, value, ratio in rows:
+        click.echo(f"| {name} | {value:,.3g} | {ratio:.3g} |" if value < 10 else f"| {name} | {value:,.0f} | {ratio:.3g} |")
+    stem = title.split(":")[0].lower().replace(" ", "_")
+    with open(out / f"{stem}.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("name", unit, "ratio"), *rows])
+    _draw(out / f"{stem}.png", title, [row[0] for row in rows], [row[1] for row in rows], unit)
+
+
+def _draw(path, title, names, values, unit):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(8, 0.5 + 0.45 * len(names)), layout="constrained")
+    ax.bar_label(ax.barh(names, values, color="#0072B2"), fmt="%.3g", padding=3)
+    ax.set(title=title, xlabel=unit)
+    ax.margins(x=0.12)
+    ax.invert_yaxis()
+    fig.savefig(path, dpi=150)
+
+
+# (a) Augmentation ---------------------------------------------------------------------------------------------------
+
+
+def augmentation(out, data):
+    """The course's list of operations, at the same probabilities, in three libraries; and Keras's own layers."""
+    from pcam_utils.augment import OPERATIONS, Augment
+    from pcam_utils.augment_imgaug import imgaug_sequence
+    from pcam_utils.model import keras
+    from pcam_utils.sources import open_data
+
+    images = open_data(data, only=("train",)).split("train").images[:BATCH]
+    on_device = keras.ops.convert_to_tensor(images)
+    layers = keras.Sequential([
+        keras.layers.RandomFlip(), keras.layers.RandomRotation(0.03, fill_mode="reflect"), keras.layers.RandomZoom(0.1),
+        keras.layers.RandomBrightness(0.1), keras.layers.RandomContrast(0.1),
+    ])  # fmt: skip
+    sequence = imgaug_sequence()
+    ways = {
+        "imgaug": lambda: sequence(images=images),
+        "albumentations": _albumentations(images),
+        "Keras layers (fewer operations)": _graph(lambda: layers(keras.ops.cast(on_device, "float32"), training=True)),
+        "ours": _graph(lambda layer=Augment(): layer(on_device, training=True)),
+    }
+    table(out, "Augmentation: one process, batches of 64", in_turn({k: v for k, v in ways.items() if v}, BATCH))
+    alone = {}
+    for name in OPERATIONS:
+        alone[name] = _graph(lambda layer=Augment({name: OPERATIONS[name]}): layer(on_device, training=True))
+    found = in_turn(alone, BATCH)
+    click.echo("\nOurs, each operation alone, µs an image: " + ", ".join(f"{k} {1e6 / np.median(v):.0f}" for k, v in found.items()))
+
+
+def _graph(function):
+    """As it runs inside the compiled training step."""
+    from pcam_utils.platform import as_graph
+
+    compiled = as_graph(function)
+    return lambda: np.asarray(compiled())
+
+
+def _albumentations(images):
+    """The same list; None where the library is not installed."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    try:
+        import albumentations as A
+        import cv2
+    except ImportError:
+        click.echo("albumentations is not installed, so it is left out.")
+        return None
+
+    class Stain(A.ImageOnlyTransform):
+        def get_params(self):
+            draw = self.py_random.uniform
+            density = -np.log10(np.maximum(np.arange(256), 1) / 255)[:, None]
+            factor, offset = [draw(0.75, 1.25) for _ in range(3)], [draw(-0.02, 0.02) for _ in range(3)]
+            return {"tables": np.clip(np.rint(255 * 10 ** -(density * factor + offset)), 0, 255).astype(np.uint8)[None]}
+
+        def apply(self, image, tables, **_):
+            return cv2.LUT(image, tables)
+
+    both = lambda ends: {"x": ends, "y": ends}  # noqa: E731
+    change = A.Compose([
+        A.D4(p=1),
+        A.Affine(scale=both((0.9, 1.1)), translate_px=both((-2, 2)), rotate=(-10, 10), shear=(-5, 5),
+                 border_mode=cv2.BORDER_REFLECT_101, p=1 / 4),
+        A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.0), p=1 / 8),
+        A.Sharpen(alpha=(0, 0.2), lightness=(1, 1), p=1 / 8),
+        A.GaussNoise(std_range=(0, 0.01), p=1 / 8),
+        A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(8, 8), hole_width_range=(8, 8), p=1 / 8),
+        A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0, p=1 / 8),
+        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.1, p=1 / 8),
+        Stain(p=1),
+    ])  # fmt: skip
+    return lambda: [change(image=image)["image"] for image in images]
+
+
+# (b) Reading --------------------------------------------------------------------------------------------------------
+
+
+def reading(out, data, number=2048):
+    """Shuffled batches from each kind of file, all in the page cache, beside copying them within memory."""
+    from pcam_utils.packing import pack_images
+    from pcam_utils.patches import Rows
+    from pcam_utils.sources import open_data
+
+    images = open_data(data, only=("train",)).split("train").images[:number]
+    order = np.random.default_rng(0).permutation(len(images))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        os.environ["PCAM_CACHE"] = str(folder / "cache")
+        files = [folder / f"{row:05}.tif" for row in range(len(images))]
+        for file, image in zip(files, images):
+            Image.fromarray(image).save(file)
+        with h5py.File(folder / "x.h5", "w") as file:
+            file.create_dataset("whole", data=images)
+            file.create_dataset("chunks", data=images, chunks=(1, 96, 96, 3))
+        stored = h5py.File(folder / "x.h5")
+        opened = {"whole": open_h5(folder / "x.h5", "whole"), "chunks": stored["chunks"]}
+
+        def in_batches(read):
+            return lambda: [read(order[k : k + BATCH]) for k in range(0, len(order), BATCH)]
+
+        ways = {
+            "TIFF files": in_batches(lambda rows: np.stack([np.asarray(Image.open(files[row])) for row in rows])),
+            "packed TIFF": in_batches(Rows(pack_images(files, progress=False)).__getitem__),
+            "HDF5, in one piece": in_batches(Rows(opened["whole"]).__getitem__),
+            "HDF5, in chunks": in_batches(Rows(opened["chunks"]).__getitem__),
+            "HDF5 by h5py, sorted fancy index": in_batches(lambda rows: stored["whole"][np.sort(rows)]),
+            "copy within memory": in_batches(lambda rows: images[rows]),
+        }
+        table(out, "Reading: shuffled batches of 64", in_turn(ways, len(images)))
+
+
+def open_h5(path, name):
+    """As `sources` opens a file of the official layout."""
+    from pcam_utils.patches import FileRows
+
+    with h5py.File(path) as file:
+        return FileRows(path, file[name].id.get_offset(), file[name].shape)
+
+
+def packing(out, tiffs):
+    """Packing a folder of TIFF files, beside decoding them alone with the same threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pcam_utils.packing import pack_images, read_image
+
+    files = sorted(Path(tiffs).glob("*.tif"))
+
+    def decode():
+        with ThreadPoolExecutor() as threads:
+            for _ in threads.map(read_image, files):
+                pass
+
+    def pack():
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["PCAM_CACHE"] = folder
+            pack_images(files, progress=False)
+
+    table(out, f"Packing: {len(files):,} TIFF files", in_turn({"decode alone": decode, "decode and pack": pack}, len(files), 5))
+
+
+# (c) Training -------------------------------------------------------------------------------------------------------
+
+
+def training(out, data, blocks=12, steps=5):
+    """First step and steady steps of the whole network: Keras as it comes, ours, and the bare step."""
+    workers = {mode: _worker(mode, data) for mode in ("default", "ours", "bare")}
+    names = {"default": "compile + fit, default settings", "ours": "ours, from HDF5, augmented", "bare": "bare step, one batch"}
+    first = {mode: _steps(worker, 1) for mode, worker in workers.items()}
+    click.echo("\nFirst step, s: " + ", ".join(f"{names[mode]} {seconds:.1f}" for mode, seconds in first.items()))
+    click.echo(f"ours / default: {first['ours'] / first['default']:.2f}")
+    speeds = {names[mode]: [] for mode in workers}
+    for block in range(blocks + 1):
+        for mode, worker in workers.items():
+            speed = 32 * steps / _steps(worker, steps)
+            if block:  # the first block warms up
+                speeds[names[mode]].append(speed)
+    for worker in workers.values():
+        worker.kill()
+    table(out, "Training: NASNetMobile unfrozen, batches of 32", speeds)
+    ours, bare = (np.array(speeds[names[mode]]) for mode in ("ours", "bare"))
+    click.echo(f"ours / bare: {np.median(ours / bare):.3f}")
+
+
+def _worker(mode, data):
+    command = [sys.executable, str(Path(__file__).with_name("training_worker.py")), mode, str(data)]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if worker.stdout.readline().strip() != "ready":
+        raise click.ClickException(f"the worker '{mode}' did not start; run {' '.join(command)} by hand.")
+    return worker
+
+
+def _steps(worker, number):
+    worker.stdin.write(f"{number}\n")
+    worker.stdin.flush()
+    return float(worker.stdout.readline())
+
+
+# (d) Prediction -----------------------------------------------------------------------------------------------------
+
+
+def prediction(out, data, number=512):
+    """One, four and eight views of each patch, traced before."""
+    from pcam_utils.model import load_model
+    from pcam_utils.platform import prepare
+    from pcam_utils.predict import VIEWS, predict
+    from pcam_utils.sources import open_data
+
+    prepare(0)
+    model, patches = load_model("pcam"), open_data(data, only=("train",)).split("train").take(slice(number))
+    ways = {f"{len(views)} views" if len(views) > 1 else "1 view":
+            (lambda tta=tta: predict(model, patches, tta=tta, progress=False)) for tta, views in VIEWS.items()}  # fmt: skip
+    table(out, "Prediction: patches", in_turn(ways, number, 5), "patches/s")
+
+
+# (e) Memory ---------------------------------------------------------------------------------------------------------
+
+
+def memory(out, data, number=262_144):
+    """What drawing 1,000 random patches from a file of PCam's full size adds to resident memory."""
+    from pcam_utils.patches import FileRows, Rows
+
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        path = Path(folder) / "x.bin"
+        with open(path, "wb") as file:
+            file.truncate(number * 96 * 96 * 3)  # takes no space on disk: holes read as zeros
+        rows = Rows(FileRows(path, 0, (number, 96, 96, 3)))
+        order = np.random.default_rng(0).permutation(number)[:1000]
+        rows[order[:BATCH]]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.perf_counter()
+        for k in range(0, len(order), BATCH):
+            rows[order[k : k + BATCH]]
+        seconds, added = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    click.echo(f"\nMemory: 1,000 random patches of {number:,} took {seconds:.2f} s and added {added / 1024:.1f} MB at the peak")
+
+
+PARTS = {part.__name__: part for part in (augmentation, reading, training, prediction, memory)}
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default="data/sample", show_default=True)
+@click.option("--tiffs", type=click.Path(path_type=Path, exists=True), help="Folder of TIFF files: also times packing them.")
+@click.option("--out", type=click.Path(path_type=Path), default="build/bench", show_default=True)
+def main(parts, data, tiffs, out):
+    out.mkdir(parents=True, exist_ok=True)
+    for name in parts or PARTS:
+        PARTS[name](out, data)
+    if tiffs:
+        packing(out, tiffs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Training on two devices, as Kaggle has them: two virtual CPUs, each test in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pcam_utils.errors import InputError
+from pcam_utils.platform import several_devices
+
+SETUP = {
+    "tensorflow": """
+import tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+""",
+    "jax": """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+""",
+}
+RUN = """
+import sys
+import numpy as np
+from pcam_utils.model import build_model, freeze, keras
+from pcam_utils.platform import prepare, several_devices
+
+prepare(0)
+scope = several_devices(int(sys.argv[1]))
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (64, 96, 96, 3), dtype=np.uint8), rng.integers(0, 2, (64, 1)).astype("float32")
+with scope():
+    model = build_model("SmallCNN", "none", "average", dropout=0.0, say=lambda _: None)
+    for layer in model.get_layer("backbone").layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    model.compile(keras.optimizers.Adam(1e-3), loss="binary_crossentropy", jit_compile=keras.backend.backend() == "jax")
+    model.optimizer.build(model.trainable_variables)
+losses = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: print("LOSS", float(logs["loss"])))
+model.fit(images, labels, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[losses])
+"""
+TRAIN = """
+import sys
+from pathlib import Path
+from pcam_utils.sources import open_data
+from pcam_utils.train import Settings, train
+
+settings = Settings(backbone="SmallCNN", weights="none", epochs=2, devices=2, augment="full")
+data = open_data(sys.argv[1])
+record = train(data, sys.argv[2], settings, say=lambda _: None, progress=False)
+print("AUC", record["best"]["val_auc"])
+"""
+
+
+def python(backend, code, *arguments):
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    command = [sys.executable, "-c", SETUP[backend] + code, *map(str, arguments)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return ran.stdout
+
+
+def losses(text):
+    return [float(line.split()[1]) for line in text.splitlines() if line.startswith("LOSS")]
+
+
+@pytest.mark.parametrize("backend", SETUP)
+def test_two_devices_learn_the_same_as_one(backend):
+    """Batch normalisation frozen, no dropout: only then do the parts of a batch not depend on each other."""
+    pytest.importorskip(backend)
+    one, two = (losses(python(backend, RUN, number)) for number in (1, 2))
+    assert len(one) == 8 and one[-1] < one[0]
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", SETUP)
+def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
+    pytest.importorskip(backend)
+    out = python(backend, TRAIN, pcam_folder(splits=("train", "valid"), n=64), tmp_path / "run")
+    assert 0 <= float(out.split("AUC")[1]) <= 1
+    assert (tmp_path / "run" / "best.keras").exists()
+
+
+def test_more_devices_than_there_are_is_one_sentence():
+    with pytest.raises(InputError, match="99 devices were asked for, but there"):
+        several_devices(99)
