@@ -1,5 +1,6 @@
 # make run      the lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
 # make test     the tests and the lessons, offline
+# make bench    speed and memory, side by side with what they are compared to, into build/bench
 # make refresh  stores the lessons' outputs in them anew
 # All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BACKEND ?= $(if $(shell command -v nvidia-smi),tensorflow,tensorflow-cpu)
 BIN := .venv/bin
 
-.PHONY: run test refresh clean
+.PHONY: run test bench refresh clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -17,6 +18,9 @@ run: .venv/run-installed data/sample
 
 refresh: .venv/run-installed data/sample
 	$(BIN)/pcam course data/sample --out build/refresh --refresh
+
+bench: .venv/bench-installed data/sample
+	$(BIN)/python benchmarks/speed.py --out build/bench
 
 data/sample:
 	$(BIN)/pcam sample $@
@@ -27,6 +31,7 @@ test: .venv/test-installed data/sample
 
 .venv/run-installed: EXTRAS = $(BACKEND),notebooks
 .venv/test-installed: EXTRAS = $(BACKEND),notebooks,tests
+.venv/bench-installed: EXTRAS = $(BACKEND),notebooks,bench
 .venv/%-installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"

@@ -1,6 +1,7 @@
 """Training on two devices, as Kaggle has them: two virtual CPUs, each test in a process of its own."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -83,3 +84,48 @@ def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
 def test_more_devices_than_there_are_is_one_sentence():
     with pytest.raises(InputError, match="99 devices were asked for, but there"):
         several_devices(99)
+
+PROCESSES = """
+import os, sys
+rank, many, port = (int(argument) for argument in sys.argv[1:])
+import jax
+if many > 1:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"127.0.0.1:{port}", many, rank)
+import numpy as np
+from pcam_utils.model import build_model, keras
+keras.utils.set_random_seed(0)
+if many > 1:
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (32, 96, 96, 3), dtype=np.uint8), rng.integers(0, 2, (32, 1)).astype("float32")
+model = build_model("SmallCNN", "none", "average", dropout=0.0, say=lambda _: None)
+for layer in model.get_layer("backbone").layers:
+    layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+model.compile(keras.optimizers.Adam(1e-3), loss="binary_crossentropy")
+def mine():
+    while True:
+        for batch in range(2):  # each process brings its part of the batch of 16
+            own = np.arange(16).reshape(many, -1)[rank] + 16 * batch
+            yield images[own], labels[own]
+losses = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: print("LOSS", float(logs["loss"]), flush=True))
+model.fit(mine(), steps_per_epoch=2, epochs=2, verbose=0, shuffle=False, callbacks=[losses])
+"""
+
+
+def test_two_processes_learn_the_same_as_one_on_jax():
+    pytest.importorskip("jax")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+
+    def start(rank, many):
+        command = [sys.executable, "-c", PROCESSES, *map(str, (rank, many, port))]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    (alone, errors), *both = [process.communicate(timeout=240) for process in (start(0, 1), start(0, 2), start(1, 2))]
+    assert len(losses(alone)) == 4, errors[-2000:]
+    for out, errors in both:
+        assert losses(out) == pytest.approx(losses(alone), rel=1e-4), errors[-2000:]
