@@ -81,18 +81,16 @@ def augmentation(out, data):
         keras.layers.RandomFlip(), keras.layers.RandomRotation(0.03, fill_mode="reflect"), keras.layers.RandomZoom(0.1),
         keras.layers.RandomBrightness(0.1), keras.layers.RandomContrast(0.1),
     ])  # fmt: skip
-    sequence = imgaug_sequence()
+    sequence, ours = imgaug_sequence(), Augment()
     ways = {
         "imgaug": lambda: sequence(images=images),
         "albumentations": _albumentations(images),
         "Keras layers (fewer operations)": _graph(lambda: layers(keras.ops.cast(on_device, "float32"), training=True)),
-        "ours": _graph(lambda layer=Augment(): layer(on_device, training=True)),
+        "ours": _graph(lambda: ours(on_device, training=True)),
     }
     table(out, "Augmentation: one process, batches of 64", in_turn({k: v for k, v in ways.items() if v}, BATCH))
-    alone = {}
-    for name in OPERATIONS:
-        alone[name] = _graph(lambda layer=Augment({name: OPERATIONS[name]}): layer(on_device, training=True))
-    found = in_turn(alone, BATCH)
+    single = {name: Augment({name: operation}) for name, operation in OPERATIONS.items()}
+    found = in_turn({name: _graph(lambda layer=layer: layer(on_device, training=True)) for name, layer in single.items()}, BATCH)
     click.echo("\nOurs, each operation alone, µs an image: " + ", ".join(f"{k} {1e6 / np.median(v):.0f}" for k, v in found.items()))
 
 

@@ -24,7 +24,7 @@ from pcam_utils.model import build_model
 from pcam_utils.sources import open_data
 from pcam_utils.train import batches
 
-BATCH = int(os.environ.get("BENCH_BATCH", 32))
+BATCH = int(os.environ.get("BENCH_BATCH", "32"))
 
 
 class Gate(keras.callbacks.Callback):
@@ -64,7 +64,8 @@ def main():
     if MODE == "ours":
         model = keras.Sequential([keras.Input((96, 96, 3), dtype="uint8"), Augment(), model])
     jit = keras.backend.backend() == "jax"
-    model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", **({} if MODE == "default" and not jit else {"jit_compile": jit}))
+    how = {} if MODE == "default" else {"jit_compile": jit}
+    model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", **how)
     if MODE != "default":
         model.optimizer.build(model.trainable_variables)
     say("ready")

@@ -1,12 +1,12 @@
-"""Random changes of training patches that keep their label: one list, made in batches where the network runs.
+"""Random changes of training patches that keep their label: one list, made in batches where the network runs."""
 
-The list is the 2019 article's (CVxTz/malignancy_detection, code/utils.py) as far as it makes sense for tissue. Left out are
-superpixels, edges, emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the
-centre (lesson 02 counts how often).
+# The list is the 2019 article's (CVxTz/malignancy_detection, code/utils.py) as far as it makes sense for tissue. Left out are
+# superpixels, edges, emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the
+# centre (lesson 02 counts how often).
+#
+# Each operation is a function of a batch and of quantities for each patch: (K, S, S, 3) uint8 and (K,) or (K, 3) float32 in,
+# (K, S, S, 3) uint8 out, in keras.ops. `Augment` draws the quantities.
 
-Each operation is a function of a batch and of quantities for each patch: (K, S, S, 3) uint8 and (K,) or (K, 3) float32 in,
-(K, S, S, 3) uint8 out, in `keras.ops`. `Augment` draws the quantities.
-"""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def _like(images, values):
 def _shifted(values, axis, reach, step):
     """The values moved by -reach … reach pixels along an axis, mirrored at its ends; step is the width of a pixel."""
     length = values.shape[axis]
-    cut = lambda start, end: values[:, start:end] if axis == 1 else values[:, :, start:end]  # noqa: E731
+    cut = lambda start, end: values[:, start:end] if axis == 1 else values[:, :, start:end]
     before = [cut(k * step, (k + 1) * step) for k in range(reach, 0, -1)]
     after = [cut(length - (k + 1) * step, length - k * step) for k in range(1, reach + 1)]
     padded = ops.concatenate([*before, values, *after], axis=axis)

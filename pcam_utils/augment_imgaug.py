@@ -1,8 +1,5 @@
-"""The list of operations of `augment` as a sequence of imgaug, the 2019 article's library: to teach, and to compare.
+"""The list of operations of `augment` as a sequence of imgaug, the 2019 article's library: to teach, and to compare."""
 
-imgaug works on one image after the other, on the CPU. Its last release is of 2020 and needs the names that NumPy has since
-removed.
-"""
 
 from __future__ import annotations
 
@@ -22,7 +19,10 @@ _SCTYPES = {
 
 
 def import_imgaug():
-    """Import imgaug.augmenters on any NumPy, or say in one sentence how to install it."""
+    """Import imgaug.augmenters, or say in one sentence how to install it.
+
+    Its last release is of 2020 and needs names that NumPy has since removed.
+    """
     for name, value in {**_REMOVED, "sctypes": _SCTYPES}.items():
         if name not in vars(np):
             setattr(np, name, value)
@@ -66,7 +66,7 @@ def _augmenter(iaa, name, **ranges):
     if name == "symmetry":
         return iaa.Sequential([iaa.Fliplr(0.5), iaa.Flipud(0.5), iaa.Sometimes(0.5, iaa.Rot90(1))])
     if name == "affine":
-        both = lambda ends: {"x": ends, "y": ends}  # noqa: E731
+        both = lambda ends: {"x": ends, "y": ends}
         return iaa.Affine(
             scale=both(ranges["zoom"]),
             translate_px=both(ranges["shift"]),

@@ -130,11 +130,12 @@ def info(data, figure, fit, as_json):
 def train(data, run, resume, fit, **settings):
     """Train a model; keep the best by validation AUC."""
     from . import train as training
+    from .recipes import Settings
 
     record = training.train(
         _open(data, only=("train", "valid"), fit=fit),
         run,
-        training.Settings(**settings),
+        Settings(**settings),
         resume=resume,
         say=click.echo,
         progress=sys.stdout.isatty(),  # in a log file the bar would be thousands of lines

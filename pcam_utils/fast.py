@@ -1,9 +1,9 @@
-"""Lets Keras on TensorFlow write one operation where it writes dozens: the first training step starts several times sooner.
+"""Lets Keras on TensorFlow write one operation where it writes dozens, so that the first training step starts sooner."""
 
-Before its first step, TensorFlow turns a network into a graph, one Python call for each operation. NASNetMobile has 192 batch
-normalisations and 742 arrays to train. Keras spells out each normalisation (some 50 operations with its gradient) and each
-array's Adam update (some 15); TensorFlow has kernels of its own for both, with the same formulas.
-"""
+# Before its first step, TensorFlow turns a network into a graph, one Python call for each operation. NASNetMobile has 192
+# batch normalisations and 742 arrays to train. Keras spells out each normalisation (some 50 operations with its gradient)
+# and each array's Adam update (some 15); TensorFlow has kernels of its own for both, with the same formulas.
+
 
 from __future__ import annotations
 

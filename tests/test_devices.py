@@ -43,7 +43,8 @@ TRAIN = """
 import sys
 from pathlib import Path
 from pcam_utils.sources import open_data
-from pcam_utils.train import Settings, train
+from pcam_utils.recipes import Settings
+from pcam_utils.train import train
 
 settings = Settings(backbone="SmallCNN", weights="none", epochs=2, devices=2, augment="full")
 data = open_data(sys.argv[1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.patches import Patches, Rows, content_hashes, fingerprint, is_blank
+from pcam_utils.patches import FileRows, Patches, Rows, content_hashes, fingerprint, is_blank
 
 N = 20
 KEYS = {
@@ -26,12 +26,15 @@ KEYS = {
 }
 
 
-@pytest.fixture(params=["array", "memory map", "contiguous HDF5", "chunked HDF5", "compressed HDF5"])
+@pytest.fixture(params=["array", "memory map", "one piece of a file", "contiguous HDF5", "chunked HDF5", "compressed HDF5"])
 def stored(request, tmp_path, random_patches):
     """The same patches, stored in each way that a source may hand them over."""
     images = random_patches(N)
     if request.param == "array":
         return images
+    if request.param == "one piece of a file":
+        (tmp_path / "x.bin").write_bytes(b"header" + images.tobytes())
+        return FileRows(tmp_path / "x.bin", 6, images.shape)
     if request.param == "memory map":
         np.save(tmp_path / "x.npy", images)
         return np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -92,6 +95,14 @@ def test_a_damaged_chunk_is_one_sentence(tmp_path, random_patches):
     for key in (2, slice(0, 3), [3, 2]):
         with pytest.raises(InputError, match=r"x\.h5 is damaged .*; get it again\.$"):
             rows[key]
+
+
+@pytest.mark.parametrize("key", [N - 1, slice(None), [3, N - 1]])
+def test_a_file_cut_short_is_one_sentence(key, tmp_path, random_patches):
+    (tmp_path / "x.bin").write_bytes(random_patches(N).tobytes()[:-1])
+    rows = Rows(FileRows(tmp_path / "x.bin", 0, (N, 96, 96, 3)))
+    with pytest.raises(InputError, match="x.bin is shorter than it says; get it again"):
+        rows[key]
 
 
 @pytest.mark.parametrize("column", ["ids", "labels", "slides"])
