@@ -120,7 +120,7 @@ def compiled(function):
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True)
+        return tf.function(function, jit_compile=True, autograph=False)
     import jax
 
     return jax.jit(function)
@@ -131,7 +131,7 @@ def as_graph(function):
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function)
+        return tf.function(function, autograph=False)
     return function
 
 
