@@ -283,7 +283,7 @@ def memory(out, data, number=262_144):
 PARTS = {part.__name__: part for part in (augmentation, reading, training, prediction, memory)}
 
 
-@click.command(help=__doc__.split("\n")[0])
+@click.command(help="Measure speed and memory side by side.")
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default="data/sample", show_default=True)
 @click.option("--tiffs", type=click.Path(path_type=Path, exists=True), help="Folder of TIFF files: also times packing them.")
