@@ -23,7 +23,7 @@ from pcam_utils.patches import Patches, Rows
 from pcam_utils.predict import VIEWS, predict, predict_views
 from pcam_utils.report import choose_model
 from pcam_utils.sources import open_data
-from pcam_utils.train import batches
+from pcam_utils.train import batches, behind_augmentation
 
 FOLDER = click.Path(path_type=Path, exists=True)
 
@@ -177,10 +177,11 @@ def _starts(kind, train, others, epochs):
         for share, rate in zip((0.0, 1.0), rates):
             keras.utils.set_random_seed(0)
             model = freeze(build_model(weights=weights, head="average", say=lambda _: None), share)
-            model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=False)
-            model.optimizer.build(model.trainable_variables)
+            trainee = behind_augmentation(model, "plain")
+            trainee.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=False)
+            trainee.optimizer.build(trainee.trainable_variables)
             steps = len(train) // 32
-            model.fit(batches(train, 32), steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
+            trainee.fit(batches(train, 32), steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
             name = f"{weights}, {'all trained' if share else 'backbone frozen'}"
             line(name, others.labels, predict(model, others, tta="none", progress=False), others.slides)
 

@@ -112,28 +112,33 @@ def _albumentations(images):
         click.echo("albumentations is not installed, so it is left out.")
         return None
 
+    from pcam_utils.augment import HOLE, OPERATIONS
+    from pcam_utils.augment_imgaug import stain_table
+
     class Stain(A.ImageOnlyTransform):
         def get_params(self):
-            draw = self.py_random.uniform
-            density = -np.log10(np.maximum(np.arange(256), 1) / 255)[:, None]
-            factor, offset = [draw(0.75, 1.25) for _ in range(3)], [draw(-0.02, 0.02) for _ in range(3)]
-            return {"tables": np.clip(np.rint(255 * 10 ** -(density * factor + offset)), 0, 255).astype(np.uint8)[None]}
+            drawn = ([self.py_random.uniform(*ends) for _ in range(3)] for ends in OPERATIONS["stain"].ranges.values())
+            return {"table": stain_table(*drawn)[None]}
 
-        def apply(self, image, tables, **_):
-            return cv2.LUT(image, tables)
+        def apply(self, image, table, **_):
+            return cv2.LUT(image, table)
 
-    both = lambda ends: {"x": ends, "y": ends}  # noqa: E731
+    p = {name: 1 / operation.one_in for name, operation in OPERATIONS.items()}
+    ends = {(name, what): e for name, operation in OPERATIONS.items() for what, e in operation.ranges.items()}
+    both = {what: dict.fromkeys("xy", ends["affine", what]) for what in ("zoom", "shift")}
+    off = [tuple(factor - 1 for factor in ends[name, "factor"]) for name in ("brightness", "contrast")]
     change = A.Compose([
-        A.D4(p=1),
-        A.Affine(scale=both((0.9, 1.1)), translate_px=both((-2, 2)), rotate=(-10, 10), shear=(-5, 5),
-                 border_mode=cv2.BORDER_REFLECT_101, p=1 / 4),
-        A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.0), p=1 / 8),
-        A.Sharpen(alpha=(0, 0.2), lightness=(1, 1), p=1 / 8),
-        A.GaussNoise(std_range=(0, 0.01), p=1 / 8),
-        A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(8, 8), hole_width_range=(8, 8), p=1 / 8),
-        A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0, p=1 / 8),
-        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.1, p=1 / 8),
-        Stain(p=1),
+        A.D4(p=p["symmetry"]),
+        A.Affine(scale=both["zoom"], translate_px=both["shift"], rotate=ends["affine", "turn"], shear=ends["affine", "shear"],
+                 border_mode=cv2.BORDER_REFLECT_101, p=p["affine"]),
+        A.GaussianBlur(blur_limit=0, sigma_limit=ends["blur", "sigma"], p=p["blur"]),
+        A.Sharpen(alpha=ends["sharpen", "strength"], lightness=(1, 1), p=p["sharpen"]),
+        A.GaussNoise(std_range=tuple(spread / 255 for spread in ends["noise", "spread"]), p=p["noise"]),
+        # It counts holes where we draw each of 144 places: 1 to 3 % of them are 1 to 4.
+        A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(HOLE, HOLE), hole_width_range=(HOLE, HOLE), p=p["holes"]),
+        A.RandomBrightnessContrast(brightness_limit=off[0], contrast_limit=0, p=p["brightness"]),
+        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=off[1], p=p["contrast"]),
+        Stain(p=p["stain"]),
     ])  # fmt: skip
     return lambda: [change(image=image)["image"] for image in images]
 
@@ -155,11 +160,14 @@ def reading(out, data, number=2048):
         files = [folder / f"{row:05}.tif" for row in range(len(images))]
         for file, image in zip(files, images):
             Image.fromarray(image).save(file)
-        with h5py.File(folder / "x.h5", "w") as file:
-            file.create_dataset("whole", data=images)
-            file.create_dataset("chunks", data=images, chunks=(1, 96, 96, 3))
-        stored = h5py.File(folder / "x.h5")
-        opened = {"whole": open_h5(folder / "x.h5", "whole"), "chunks": stored["chunks"]}
+        opened = {}
+        for name, storage in {"whole": {}, "chunks": {"chunks": (1, 96, 96, 3)}}.items():
+            (folder / name).mkdir()
+            path = folder / name / "camelyonpatch_level_2_split_train_x.h5"
+            with h5py.File(path, "w") as file:
+                file.create_dataset("x", data=images, **storage)
+            opened[name] = open_data(folder / name).split("train").images
+        by_h5py = h5py.File(folder / "whole" / path.name)["x"]
 
         def in_batches(read):
             return lambda: [read(order[k : k + BATCH]) for k in range(0, len(order), BATCH)]
@@ -167,20 +175,12 @@ def reading(out, data, number=2048):
         ways = {
             "TIFF files": in_batches(lambda rows: np.stack([np.asarray(Image.open(files[row])) for row in rows])),
             "packed TIFF": in_batches(Rows(pack_images(files, progress=False)).__getitem__),
-            "HDF5, in one piece": in_batches(Rows(opened["whole"]).__getitem__),
-            "HDF5, in chunks": in_batches(Rows(opened["chunks"]).__getitem__),
-            "HDF5 by h5py, sorted fancy index": in_batches(lambda rows: stored["whole"][np.sort(rows)]),
+            "HDF5, in one piece": in_batches(opened["whole"].__getitem__),
+            "HDF5, in chunks": in_batches(opened["chunks"].__getitem__),
+            "HDF5 by h5py, sorted fancy index": in_batches(lambda rows: by_h5py[np.sort(rows)]),
             "copy within memory": in_batches(lambda rows: images[rows]),
         }
         table(out, "Reading: shuffled batches of 64", in_turn(ways, len(images)))
-
-
-def open_h5(path, name):
-    """As `sources` opens a file of the official layout."""
-    from pcam_utils.patches import FileRows
-
-    with h5py.File(path) as file:
-        return FileRows(path, file[name].id.get_offset(), file[name].shape)
 
 
 def packing(out, tiffs):

@@ -19,10 +19,9 @@ keras.utils.set_random_seed(0)
 if MODE != "default":
     prepare(0)
 
-from pcam_utils.augment import Augment
 from pcam_utils.model import build_model
 from pcam_utils.sources import open_data
-from pcam_utils.train import batches
+from pcam_utils.train import batches, behind_augmentation
 
 BATCH = int(os.environ.get("BENCH_BATCH", "32"))
 
@@ -62,7 +61,7 @@ def main():
         images, goals = (keras.ops.convert_to_tensor(part) for part in next(stream))
         stream = forever(images, goals)
     if MODE == "ours":
-        model = keras.Sequential([keras.Input((96, 96, 3), dtype="uint8"), Augment(), model])
+        model = behind_augmentation(model, "full")
     jit = keras.backend.backend() == "jax"
     how = {} if MODE == "default" else {"jit_compile": jit}
     model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", **how)

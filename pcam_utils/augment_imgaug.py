@@ -89,10 +89,14 @@ def _augmenter(iaa, name, **ranges):
 
 def _stain(images, random, factor, offset):
     """imgaug knows no optical density: the same in NumPy, with a table for each patch and channel."""
-    density = -np.log10(np.maximum(np.arange(256), 1) / 255)
     changed = []
     for image in images:
-        factors, offsets = random.uniform(*factor, 3), random.uniform(*offset, 3)
-        tables = np.clip(np.rint(255 * 10 ** -(density[:, None] * factors + offsets)), 0, 255).astype(np.uint8)
-        changed.append(np.stack([table[image[..., channel]] for channel, table in enumerate(tables.T)], axis=-1))
+        table = stain_table(random.uniform(*factor, 3), random.uniform(*offset, 3))
+        changed.append(np.stack([table[image[..., channel], channel] for channel in range(3)], axis=-1))
     return np.stack(changed)
+
+
+def stain_table(factor, offset):
+    """What `augment.stain` makes of each of the 256 values in each channel: (3,) and (3,) to (256, 3) uint8."""
+    density = -np.log10(np.maximum(np.arange(256), 1) / 255)[:, None]
+    return np.clip(np.rint(255 * 10 ** -(density * factor + offset)), 0, 255).astype(np.uint8)

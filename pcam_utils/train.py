@@ -55,7 +55,6 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     run = Path(run)
     record = _open_run(run, resume)
     settings = Settings(**record["settings"]) if record else settings.settled(say)
-    phases = settings.phases()
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
@@ -65,8 +64,8 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     scope = several_devices(settings.devices)
     with scope():
         model = build_model(settings.backbone, settings.weights, settings.head, say=say)
-        trainee = _behind_augmentation(model, settings)
-    record = record or _new_record(data, split, settings, prints, phases, model)
+        trainee = behind_augmentation(model, settings.augment, seed=settings.seed)
+    record = record or _new_record(data, split, settings, prints, model)
     write_json(run / "run.json", record)
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
@@ -74,7 +73,7 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     goals = _goals(split.train, settings.targets)
     keeper = _Keeper(run, model, split.valid, settings.patience, say)
     keeper.load(trainee)
-    history = _train_phases(model, trainee, scope, phases, split, goals, settings, keeper, progress)
+    history = _train_phases(trainee, scope, split, goals, settings, keeper, progress)
     return _finish(run, record, history, split)
 
 
@@ -105,10 +104,10 @@ def read_history(run):
         return list(csv.DictReader(file))
 
 
-def _new_record(data, split, settings, prints, phases, model):
+def _new_record(data, split, settings, prints, model):
     return {
         "settings": asdict(settings),
-        "phases": [asdict(phase) for phase in phases],
+        "phases": [asdict(phase) for phase in settings.phases()],
         "data": str(data.folder),
         "layout": data.layout,
         "simulated": data.simulated,
@@ -132,16 +131,16 @@ def _goals(patches, targets):
     return labels if targets is None else (labels + read_probabilities(targets, patches.ids)) / 2
 
 
-def _train_phases(model, trainee, scope, phases, split, goals, settings, keeper, progress):
+def _train_phases(trainee, scope, split, goals, settings, keeper, progress):
     before = 0
-    for phase in phases:
+    for phase in settings.phases():
         epochs = range(before, before + phase.epochs)
         before = epochs.stop
         if keeper.epoch >= epochs.stop or keeper.stopped:
             continue
         keeper.say(f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}.")
         steps = max(1, len(split.train) // phase.batch_size)
-        freeze(model, phase.train_fraction)
+        freeze(keeper.network, phase.train_fraction)
         with scope():
             _compile(trainee, phase, steps)
         keeper.start(trainee, epochs)
@@ -158,12 +157,26 @@ def _train_phases(model, trainee, scope, phases, split, goals, settings, keeper,
     return keeper.history
 
 
-def _behind_augmentation(model, settings):
-    """The same network, the same weights, with the changes of training patches in front, on the same device."""
-    if AUGMENTS[settings.augment] is None:
+def behind_augmentation(model, augment, *, seed=0):
+    """Put the changes of training patches in front of a network, on the same device; both share their weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `build_model`.
+    augment : str
+        A name in `recipes.AUGMENTS`; without a list there, the model itself comes back.
+    seed : int
+
+    Returns
+    -------
+    keras.Model
+        Train this one, and keep the other.
+    """
+    if AUGMENTS[augment] is None:
         return model
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
-    changed = Augment(AUGMENTS[settings.augment], seed=settings.seed, name="augment")(patches)
+    changed = Augment(AUGMENTS[augment], seed=seed, name="augment")(patches)
     return keras.Model(patches, model(changed))
 
 
