@@ -16,8 +16,12 @@ BIN := .venv/bin
 run: .venv/run-installed data/sample
 	$(BIN)/pcam course data/sample --out build/course
 
-refresh: .venv/run-installed data/sample
+refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-detection
 	$(BIN)/pcam course data/sample --out build/refresh --refresh
+	$(BIN)/python kaggle/run.py build/input build/kaggle --minutes 3 --store
+
+build/input/histopathologic-cancer-detection: .venv/run-installed
+	$(BIN)/pcam sample $@ --layout kaggle
 
 bench: .venv/bench-installed data/sample
 	$(BIN)/python benchmarks/speed.py --out build/bench

@@ -1,6 +1,6 @@
-"""Measures speed and memory side by side, prints tables and draws them: `make bench`, or
+"""Measures speed and memory side by side, prints tables and draws speed.png from them: `make bench`, or
 
-    python benchmarks/speed.py augmentation reading training prediction memory --out build/bench
+    python benchmarks/speed.py augmentation reading training profile prediction memory course --out build/bench
 
 What is compared is measured in turn, round after round, in one run; a row's ratio is the median over the rounds of its speed
 divided by the first row's speed in the same round. Leave the machine alone meanwhile.
@@ -48,21 +48,27 @@ def table(out, title, speeds, unit="images/s"):
     stem = title.split(":")[0].lower().replace(" ", "_")
     with open(out / f"{stem}.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", unit, "ratio"), *rows])
-    _draw(out / f"{stem}.png", title, [row[0] for row in rows], [row[1] for row in rows], unit)
 
 
-def _draw(path, title, names, values, unit):
+def draw(out):
+    """speed.png: a panel for each table that lies in the folder."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots(figsize=(8, 0.5 + 0.45 * len(names)), layout="constrained")
-    ax.bar_label(ax.barh(names, values, color="#0072B2"), fmt="%.3g", padding=3)
-    ax.set(title=title, xlabel=unit)
-    ax.margins(x=0.12)
-    ax.invert_yaxis()
-    fig.savefig(path, dpi=150)
+    tables = {path.stem: list(csv.reader(open(path))) for path in sorted(out.glob("*.csv"))}
+    heights = [1.5 + len(rows) for rows in tables.values()]
+    fig, axes = plt.subplots(
+        len(tables), figsize=(8, 0.36 * sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
+    )
+    for ax, (name, [(_, unit, _), *rows]) in zip(axes[:, 0], tables.items()):
+        bars = ax.barh([row[0] for row in rows], [float(row[1]) for row in rows], color="#0072B2")
+        ax.bar_label(bars, fmt="{:,.0f}", padding=3)
+        ax.set(title=name.capitalize(), xlabel=unit)
+        ax.margins(x=0.12)
+        ax.invert_yaxis()
+    fig.savefig(out / "speed.png", dpi=120)
 
 
 # (a) Augmentation ---------------------------------------------------------------------------------------------------
@@ -227,9 +233,12 @@ def training(out, data, blocks=12, steps=5):
     click.echo(f"ours / bare: {np.median(ours / bare):.3f}")
 
 
-def _worker(mode, data):
+def _worker(mode, data, **environment):
     command = [sys.executable, str(Path(__file__).with_name("training_worker.py")), mode, str(data)]
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    worker = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
     if worker.stdout.readline().strip() != "ready":
         raise click.ClickException(f"the worker '{mode}' did not start; run {' '.join(command)} by hand.")
     return worker
@@ -239,6 +248,30 @@ def _steps(worker, number):
     worker.stdin.write(f"{number}\n")
     worker.stdin.flush()
     return float(worker.stdout.readline())
+
+
+def profile(out, data, steps=5):
+    """Where the time of our training step goes: seconds of each kind of TensorFlow operation, over both threads."""
+    from collections import Counter
+
+    with tempfile.TemporaryDirectory() as folder:
+        worker = _worker("ours", data, PROFILE=folder)
+        _steps(worker, steps)  # the first ones compile
+        _steps(worker, steps)
+        worker.kill()
+        (traced,) = Path(folder).glob("**/*.xplane.pb")
+        content = traced.read_bytes()
+    from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+
+    spent = Counter()
+    for plane in XSpace.FromString(content).planes:
+        for event in (event for line in plane.lines if line.name.startswith("tf_Compute") for event in line.events):
+            name, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
+            if name:
+                spent[kind] += event.duration_ps / 1e12
+    click.echo(f"\nProfile of {steps} steps\n\n| operation | s | share |\n|---|---|---|")
+    for kind, seconds in spent.most_common(16):
+        click.echo(f"| {kind} | {seconds:.2f} | {seconds / spent.total():.1%} |")
 
 
 # (d) Prediction -----------------------------------------------------------------------------------------------------
@@ -280,7 +313,18 @@ def memory(out, data, number=262_144):
     click.echo(f"\nMemory: 1,000 random patches of {number:,} took {seconds:.2f} s and added {added / 1024:.1f} MB at the peak")
 
 
-PARTS = {part.__name__: part for part in (augmentation, reading, training, prediction, memory)}
+# (f) The course -----------------------------------------------------------------------------------------------------
+
+
+def course(out, data):
+    """Each lesson, executed as `make run` does."""
+    from pcam_utils.lessons import find_lessons, run_lessons
+
+    click.echo("\nLessons\n")
+    run_lessons(find_lessons(), out / "course", data=data, say=click.echo)
+
+
+PARTS = {part.__name__: part for part in (augmentation, reading, training, profile, prediction, memory, course)}
 
 
 @click.command(help="Measure speed and memory side by side.")
@@ -294,6 +338,8 @@ def main(parts, data, tiffs, out):
         PARTS[name](out, data)
     if tiffs:
         packing(out, tiffs)
+    if any(out.glob("*.csv")):
+        draw(out)
 
 
 if __name__ == "__main__":

@@ -24,22 +24,28 @@ from pcam_utils.sources import open_data
 from pcam_utils.train import batches, behind_augmentation
 
 BATCH = int(os.environ.get("BENCH_BATCH", "32"))
+PROFILE = os.environ.get("PROFILE")  # folder: the second block of steps is written there as TensorFlow's profiler sees it
 
 
 class Gate(keras.callbacks.Callback):
     """Waits before each block of steps, and says how long it took."""
 
-    left = 0
+    left = blocks = 0
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.left == 0:
-            self.left = self.many = self.ask()
+            self.left = self.ask()
+            self.blocks += 1
+            if PROFILE and self.blocks == 2:
+                tensorflow_profiler().start(PROFILE)
             self.begun = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         self.left -= 1
         if self.left == 0:
             float(logs["loss"])  # a GPU may still be computing
+            if PROFILE and self.blocks == 2:
+                tensorflow_profiler().stop()
             say(time.perf_counter() - self.begun)
 
     def ask(self):
@@ -47,6 +53,12 @@ class Gate(keras.callbacks.Callback):
         if not line:
             os._exit(0)
         return int(line)
+
+
+def tensorflow_profiler():
+    import tensorflow as tf
+
+    return tf.profiler.experimental
 
 
 def say(what):

@@ -83,6 +83,7 @@ class Augment(keras.layers.Layer):
 
     def call(self, images, training=False):
         """(N, S, S, 3) uint8 to the same."""
+        images = ops.cast(images, "uint8")  # Keras 3.3 makes float32 of NumPy arrays
         return self._change(images) if training else images
 
     def draw(self, images):

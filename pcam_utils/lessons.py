@@ -34,7 +34,7 @@ class Result:
 
 
 def find_lessons(folder=FOLDER, numbers=()):
-    """Paths of the lessons, in order; of those asked for by number ('03') alone, if any are.
+    """Paths of the lessons, in order; of those asked for by number ('03') alone, if any are. 2x, for Kaggle, are none.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def find_lessons(folder=FOLDER, numbers=()):
     -------
     list of pathlib.Path
     """
-    lessons = sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
+    lessons = sorted(Path(folder).glob("[01][0-9]_*.ipynb"))
     if not lessons:
         raise InputError(f"There are no lessons in {folder}; run this where the course's notebooks folder is.")
     unknown = sorted(set(numbers) - {lesson.name[:2] for lesson in lessons})
@@ -142,6 +142,13 @@ def refresh(lesson, *, out, data=None, progress=None):
     Result
     """
     notebook, result = execute(lesson, out=out, data=data, progress=progress)
+    store(notebook, lesson)
+    return result
+
+
+def store(notebook, lesson):
+    """Write an executed notebook over the lesson: outputs with alt text, no warnings, no traces of the machine."""
+    _describe_figures(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -149,7 +156,6 @@ def refresh(lesson, *, out, data=None, progress=None):
                          "language_info": {"name": "python"}}
     with replacing(lesson) as temporary:
         nbformat.write(nbformat.from_dict(notebook), temporary)
-    return result
 
 
 def as_page(notebook):

@@ -73,7 +73,9 @@ def view_model(model, tta):
     views = []
     for swap, axes in VIEWS[tta]:
         view = keras.ops.transpose(patches, (0, 2, 1, 3)) if swap else patches
-        views.append(keras.ops.flip(view, axes) if axes else view)
+        for axis in axes:  # one by one: Keras 3.3 refuses several
+            view = keras.ops.flip(view, axis)
+        views.append(view)
     stacked = keras.ops.concatenate(views, axis=0) if len(views) > 1 else views[0]
     probabilities = keras.ops.reshape(model(stacked), (len(views), -1))
     return keras.Model(patches, keras.ops.transpose(probabilities))

@@ -1,0 +1,105 @@
+"""Lesson 01 as a person runs it: the real JupyterLab, in a browser, from the first cell to the last."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LESSON = ROOT / "notebooks" / "01_explore_the_data.ipynb"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+
+
+def wait_for(what, seconds, every=0.5):
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, f"nothing within {seconds} s"
+        time.sleep(every)
+    return found
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    """A copy of the lesson without its stored outputs: what is there in the end was made in the browser."""
+    notebook = nbformat.read(LESSON, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    nbformat.write(notebook, tmp_path / LESSON.name)
+    return tmp_path / LESSON.name
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """JupyterLab's settings: all cells on the page, also those out of sight; and no questions about news."""
+    chosen = {"notebook-extension/tracker": {"windowingMode": "none"}, "apputils-extension/notification": {"fetchNews": "false"}}
+    for name, values in chosen.items():
+        file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(values))
+    return tmp_path / "settings"
+
+
+@pytest.fixture
+def address(lesson, settings):
+    """JupyterLab, serving the copy's folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={lesson.parent}"]
+    environment = {**os.environ, "MPLBACKEND": "", "PCAM_DATA": str(ROOT / "data" / "sample"), "PCAM_OUT": str(lesson.parent / "out"),
+                   "JUPYTERLAB_SETTINGS_DIR": str(settings), "PYTHONPATH": str(ROOT)}  # fmt: skip
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *arguments], env=environment, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"{address}/api", timeout=5).status == 200
+        except OSError:
+            return False
+
+    wait_for(answers, 60)
+    yield address
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.mark.skipif(not (ROOT / "data" / "sample").is_dir(), reason="there is no data/sample: run 'make data/sample'")
+def test_lesson_01_runs_in_jupyterlab_and_shows_its_figures(address, lesson):
+    def done():
+        page.keyboard.press("Control+s")
+        cells = [cell for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "code"]
+        failed = [output.evalue for cell in cells for output in cell.outputs if output.output_type == "error"]
+        assert not failed, failed
+        return all(cell.execution_count for cell in cells) and cells
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(f"{address}/lab/tree/{lesson.name}?reset")
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        cells = wait_for(done, 240, every=3)
+        page.locator(".jp-RenderedImage img").first.scroll_into_view_if_needed()
+        page.screenshot(path=lesson.parent / "jupyterlab.png")
+        shown = page.locator(".jp-RenderedImage img").evaluate_all("images => images.map(i => i.naturalWidth)")
+        browser.close()
+    stored = nbformat.read(LESSON, as_version=4)
+    count = lambda cells: sum(o.output_type == "display_data" for c in cells for o in c.get("outputs", []))  # noqa: E731
+    assert count(cells) == count(stored.cells) > 3
+    assert shown and min(shown) > 200
+    if os.environ.get("PCAM_SCREENSHOT"):
+        shutil.copy(lesson.parent / "jupyterlab.png", os.environ["PCAM_SCREENSHOT"])
