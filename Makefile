@@ -1,7 +1,10 @@
 # make run      the lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
 # make test     the tests and the lessons, offline
 # make bench    speed and memory, side by side with what they are compared to, into build/bench
-# make refresh  stores the lessons' outputs in them anew
+# make matrix   make test with the lowest versions that we allow, with Colab's and with the newest
+# make refresh  stores the notebooks' outputs in them anew
+# make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
+# make address ADDRESS=account/repository   writes the repository's real address into badges and setup cells
 # All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12.
 
 PYTHON ?= python3
@@ -9,7 +12,7 @@ PYTHON ?= python3
 BACKEND ?= $(if $(shell command -v nvidia-smi),tensorflow,tensorflow-cpu)
 BIN := .venv/bin
 
-.PHONY: run test bench refresh clean
+.PHONY: run test bench matrix refresh offline-kit address clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -18,13 +21,30 @@ run: .venv/run-installed data/sample
 
 refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-detection
 	$(BIN)/pcam course data/sample --out build/refresh --refresh
-	$(BIN)/python kaggle/run.py build/input build/kaggle --minutes 3 --store
+	$(BIN)/python kaggle/run.py build/input build/kaggle --minutes 5 --store
 
 build/input/histopathologic-cancer-detection: .venv/run-installed
 	$(BIN)/pcam sample $@ --layout kaggle
 
 bench: .venv/bench-installed data/sample
 	$(BIN)/python benchmarks/speed.py --out build/bench
+
+matrix:
+	$(PYTHON) tests/matrix.py
+
+KIT := build/offline-kit
+offline-kit: .venv/run-installed data/sample
+	rm -rf $(KIT) && mkdir -p $(KIT)/data
+	$(BIN)/python -m pip wheel --quiet --wheel-dir $(KIT)/wheels ".[$(BACKEND),notebooks]"
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(KIT)/wheels imgaug
+	cp -r notebooks docs $(KIT)/ && cp -r data/sample $(KIT)/data/
+	sed "s/{backend}/$(BACKEND)/; s/{made for}/$$($(BIN)/python -c \
+		'import sysconfig as s; print("Python", s.get_python_version(), "on", s.get_platform())')/" docs/offline_kit.md > $(KIT)/README.md
+
+OLD = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
+address:
+	sed -i.old "s,$(OLD),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb kaggle/kernel-metadata.json
+	rm -f pyproject.toml.old notebooks/*.old kaggle/*.old
 
 data/sample:
 	$(BIN)/pcam sample $@

@@ -267,7 +267,7 @@ def profile(out, data, steps=5):
     for plane in XSpace.FromString(content).planes:
         for event in (event for line in plane.lines if line.name.startswith("tf_Compute") for event in line.events):
             name, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
-            if name:
+            if name and not name.endswith(":"):  # the executor itself is ExecutorState::Process
                 spent[kind] += event.duration_ps / 1e12
     click.echo(f"\nProfile of {steps} steps\n\n| operation | s | share |\n|---|---|---|")
     for kind, seconds in spent.most_common(16):
