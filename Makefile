@@ -5,11 +5,11 @@
 # make refresh  stores the notebooks' outputs in them anew
 # make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
 # make address ADDRESS=account/repository   writes the repository's real address into badges and setup cells
-# All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12.
+# All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12 (after make clean).
 
 PYTHON ?= python3
-# The build without CUDA is less than half the download; BACKEND=jax works too.
-BACKEND ?= $(if $(shell command -v nvidia-smi),tensorflow,tensorflow-cpu)
+# The build without CUDA is less than half the download, but there is none for macOS; BACKEND=jax works too.
+BACKEND ?= $(if $(shell command -v nvidia-smi)$(filter Darwin,$(shell uname)),tensorflow,tensorflow-cpu)
 BIN := .venv/bin
 
 .PHONY: run test bench matrix refresh offline-kit address clean
@@ -23,7 +23,7 @@ refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-dete
 	$(BIN)/pcam course data/sample --out build/refresh --refresh
 	$(BIN)/python kaggle/run.py build/input build/kaggle --minutes 5 --store
 
-build/input/histopathologic-cancer-detection: .venv/run-installed
+build/input/histopathologic-cancer-detection: | .venv/run-installed
 	$(BIN)/pcam sample $@ --layout kaggle
 
 bench: .venv/bench-installed data/sample
@@ -34,25 +34,26 @@ matrix:
 
 KIT := build/offline-kit
 offline-kit: .venv/run-installed data/sample
-	rm -rf $(KIT) && mkdir -p $(KIT)/data
+	rm -rf $(KIT) build/lib && mkdir -p $(KIT)/data
 	$(BIN)/python -m pip wheel --quiet --wheel-dir $(KIT)/wheels ".[$(BACKEND),notebooks]"
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(KIT)/wheels imgaug
-	cp -r notebooks docs $(KIT)/ && cp -r data/sample $(KIT)/data/
-	sed "s/{backend}/$(BACKEND)/; s/{made for}/$$($(BIN)/python -c \
-		'import sysconfig as s; print("Python", s.get_python_version(), "on", s.get_platform())')/" docs/offline_kit.md > $(KIT)/README.md
+	cp -r notebooks $(KIT)/ && cp -r data/sample $(KIT)/data/
+	sed "s/tensorflow-cpu/$(BACKEND)/" docs/offline_kit.md > $(KIT)/README.md
+	$(BIN)/python -c 'import sysconfig as s; print("Made for Python", s.get_python_version(), "on", s.get_platform() + ".")' >> $(KIT)/README.md
 
 OLD = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
 address:
+	@test -n "$(ADDRESS)" -a -n "$(OLD)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
 	sed -i.old "s,$(OLD),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb kaggle/kernel-metadata.json
 	rm -f pyproject.toml.old notebooks/*.old kaggle/*.old
 
-data/sample:
+data/sample: | .venv/run-installed
 	$(BIN)/pcam sample $@
 
 test: .venv/test-installed data/sample
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
 	# Two lessons at a time; 05 well before 04, whose model it would otherwise find half-written.
-	PCAM_OUT=$(CURDIR)/build/test $(BIN)/python -m pytest --nbval-lax --nbval-current-env --numprocesses 2 \
+	PCAM_OUT="$(CURDIR)/build/test" $(BIN)/python -m pytest --nbval-lax --nbval-current-env --numprocesses 2 \
 		--dist loadscope notebooks/05* notebooks/03* notebooks/0[!35]* $(wildcard notebooks/1*)
 
 .venv/run-installed: EXTRAS = $(BACKEND),notebooks

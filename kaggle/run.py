@@ -6,6 +6,8 @@ INPUT stands for /kaggle/input, OUT for /kaggle/working. The executed notebook i
 """
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -22,7 +24,9 @@ def run(folder, out, minutes):
     out.mkdir(parents=True, exist_ok=True)
     parameters.source += f"\nINPUT, OUT, MINUTES = Path({str(folder.absolute())!r}), Path({str(out.absolute())!r}), {minutes}"
     try:
-        NotebookClient(notebook, timeout=None, record_timing=False).execute()
+        with tempfile.TemporaryDirectory() as scratch:  # packed images take 7.7 GB, if all are there
+            os.environ["TMPDIR"] = scratch
+            NotebookClient(notebook, timeout=None, record_timing=False).execute()
     finally:
         parameters.source = source
         nbformat.write(notebook, out / NOTEBOOK.name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from .errors import InputError
 
 BACKENDS = ("tensorflow", "jax")
+SEVERAL_DEVICES_KERAS = (3, 13)  #: tested from here on; with 3.3 and 3.7, losses differ from those of one device
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
@@ -92,9 +93,14 @@ def several_devices(number):
     Raises
     ------
     InputError
-        If there are fewer.
+        If there are fewer, or Keras is too old to train on several.
     """
     keras = load_keras()
+    if number > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS:
+        raise InputError(
+            f"Keras {keras.__version__} learns something else on several devices than on one; "
+            f"update it to {'.'.join(map(str, SEVERAL_DEVICES_KERAS))} or newer, or use one device."
+        )
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -40,7 +40,7 @@ def run(name):
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH")}
     if constraints:
-        environment["PIP_CONSTRAINT"] = str(constraints)
+        environment["PIP_CONSTRAINT"] = constraints.as_uri()  # a path may hold spaces
     begun = time.monotonic()
     with open(OUT / f"{name}.log", "w") as log:
         command = ["make", "test", f"PYTHON={python}", f"BACKEND={backend}"]

@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.platform import several_devices
+from pcam_utils.platform import SEVERAL_DEVICES_KERAS, load_keras, several_devices
+
+VERSION = tuple(map(int, load_keras().__version__.split(".")[:2]))
+new_keras = pytest.mark.skipif(VERSION < SEVERAL_DEVICES_KERAS, reason="Keras is too old to train on several devices")
 
 SETUP = {
     "tensorflow": """
@@ -16,8 +19,8 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 """,
     "jax": """
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 """,
 }
 RUN = """
@@ -65,6 +68,7 @@ def losses(text):
     return [float(line.split()[1]) for line in text.splitlines() if line.startswith("LOSS")]
 
 
+@new_keras
 @pytest.mark.parametrize("backend", SETUP)
 def test_two_devices_learn_the_same_as_one(backend):
     """Batch normalisation frozen, no dropout: only then do the parts of a batch not depend on each other."""
@@ -74,6 +78,7 @@ def test_two_devices_learn_the_same_as_one(backend):
     assert two == pytest.approx(one, rel=1e-4)
 
 
+@new_keras
 @pytest.mark.parametrize("backend", SETUP)
 def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
     pytest.importorskip(backend)
@@ -82,9 +87,17 @@ def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
     assert (tmp_path / "run" / "best.keras").exists()
 
 
-def test_more_devices_than_there_are_is_one_sentence():
+def test_more_devices_than_there_are_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(load_keras(), "__version__", "9.0.0")
     with pytest.raises(InputError, match="99 devices were asked for, but there"):
         several_devices(99)
+
+
+def test_a_keras_that_is_too_old_is_refused(monkeypatch):
+    monkeypatch.setattr(load_keras(), "__version__", "3.7.0")
+    with pytest.raises(InputError, match="Keras 3.7.0 learns something else on several devices"):
+        several_devices(2)
+
 
 PROCESSES = """
 import os, sys
@@ -115,6 +128,7 @@ model.fit(mine(), steps_per_epoch=2, epochs=2, verbose=0, shuffle=False, callbac
 """
 
 
+@new_keras
 def test_two_processes_learn_the_same_as_one_on_jax():
     pytest.importorskip("jax")
     with socket.socket() as free:
