@@ -1,9 +1,11 @@
-# make run      the lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
+# make run      the first six lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
 # make test     the tests and the lessons, offline
 # make bench    speed and memory, side by side with what they are compared to, into build/bench
 # make matrix   make test with the lowest versions that we allow, with Colab's and with the newest
 # make refresh  stores the notebooks' outputs in them anew
 # make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
+# make book     the course as a book, into build/book; make slides: the lessons' figures as slides, build/slides.html
+# make lesson NAME=17_my_lesson   a new lesson, from the template
 # make address ADDRESS=account/repository   writes the repository's real address into badges and setup cells
 # All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12 (after make clean).
 
@@ -11,13 +13,15 @@ PYTHON ?= python3
 # The build without CUDA is less than half the download, but there is none for macOS; BACKEND=jax works too.
 BACKEND ?= $(if $(shell command -v nvidia-smi)$(filter Darwin,$(shell uname)),tensorflow,tensorflow-cpu)
 BIN := .venv/bin
+# Those that make run takes; LESSONS= for all.
+LESSONS ?= 00 01 02 03 04 05
 
-.PHONY: run test bench matrix refresh offline-kit address clean
+.PHONY: run test bench matrix refresh offline-kit book slides lesson address clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 run: .venv/run-installed data/sample
-	$(BIN)/pcam course data/sample --out build/course
+	$(BIN)/pcam course data/sample --out build/course $(addprefix --lesson ,$(LESSONS))
 
 refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-detection
 	$(BIN)/pcam course data/sample --out build/refresh --refresh
@@ -42,11 +46,23 @@ offline-kit: .venv/run-installed data/sample
 	sed "s/tensorflow-cpu/$(BACKEND)/" docs/offline_kit.md > $(KIT)/README.md
 	$(BIN)/python -c 'import sysconfig as s; print("Made for Python", s.get_python_version(), "on", s.get_platform() + ".")' >> $(KIT)/README.md
 
+book: .venv/book-installed
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/book
+	echo '<!doctype html><html lang="en"><title>To the book</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/book/index.html
+
+slides: .venv/run-installed
+	$(BIN)/python docs/slides.py build/slides.html
+
+lesson:
+	@echo "$(NAME)" | grep -Eq '^[01][0-9]_[a-z0-9_]+$$' || { echo "Say which: make lesson NAME=17_my_lesson"; exit 1; }
+	@test ! -e notebooks/$(NAME).ipynb || { echo "notebooks/$(NAME).ipynb is there already."; exit 1; }
+	sed "s,19_lesson_template,$(NAME),g; s,# 19 · ,# $$(echo $(NAME) | cut -c1-2) · ," docs/19_lesson_template.ipynb > notebooks/$(NAME).ipynb
+
 OLD = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
 address:
 	@test -n "$(ADDRESS)" -a -n "$(OLD)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
-	sed -i.old "s,$(OLD),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb kaggle/kernel-metadata.json
-	rm -f pyproject.toml.old notebooks/*.old kaggle/*.old
+	sed -i.old "s,$(OLD),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb docs/*.ipynb kaggle/kernel-metadata.json
+	rm -f pyproject.toml.old notebooks/*.old docs/*.old kaggle/*.old
 
 data/sample: | .venv/run-installed
 	$(BIN)/pcam sample $@
@@ -60,6 +76,7 @@ test: .venv/test-installed data/sample
 .venv/run-installed: EXTRAS = $(BACKEND),notebooks
 .venv/test-installed: EXTRAS = $(BACKEND),notebooks,tests
 .venv/bench-installed: EXTRAS = $(BACKEND),notebooks,bench
+.venv/book-installed: EXTRAS = $(BACKEND),notebooks,book
 .venv/%-installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"

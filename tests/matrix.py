@@ -49,7 +49,7 @@ def run(name):
     counts = re.findall(r"(\d+ passed.*?) in ", (OUT / f"{name}.log").read_text())
     versions = subprocess.run([folder / ".venv/bin/python", "-m", "pip", "freeze"], capture_output=True, text=True).stdout
     (OUT / f"{name}_freeze.txt").write_text(versions)
-    main = ", ".join(re.findall(r"^((?:tensorflow|keras|numpy|jax)(?:-cpu)?==\S+)", versions, re.M | re.I)).replace("==", " ")
+    main = ", ".join(re.findall(r"^((?:tensorflow|keras|numpy|jax)(?:[-_]cpu)?==\S+)", versions, re.M | re.I)).replace("==", " ")
     what = "; ".join(counts) if passed else f"failed: see {name}.log"
     return f"| {name} | {python[6:]} | {main} | {what} | {minutes:.1f} |", passed
 

@@ -1,0 +1,67 @@
+"""Peak memory and time of lesson 14's heat map, tile by tile, on slides of growing size: `python benchmarks/slide.py`
+
+The heat map's cells are taken from the lesson itself, so that what is measured is what is taught.
+"""
+
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+
+LESSON = Path(__file__).parents[1] / "notebooks" / "14_from_patches_to_a_slide.ipynb"
+SIZES = (1024, 4096, 10_240)
+
+
+def cell_with(*words):
+    """The source of the one code cell of the lesson that holds all of these words, as far as it defines functions."""
+    cells = [cell.source for cell in nbformat.read(LESSON, as_version=4).cells if cell.cell_type == "code"]
+    (source,) = [source for source in cells if all(word in source for word in words)]
+    return "\n\n".join(re.findall(r"^def .+?(?=\n\S|\Z)", source, re.M | re.S))
+
+
+def write_slide(path, size):
+    """A tiled TIFF of one simulated slide again and again, written tile by tile."""
+    import tifffile
+
+    from pcam_utils.tissue import render_slide
+
+    piece = render_slide((0, 14), size=1024).image
+    tiles = (piece[y % 1024 : y % 1024 + 256, x % 1024 : x % 1024 + 256] for y in range(0, size, 256) for x in range(0, size, 256))
+    tifffile.imwrite(path, tiles, shape=(size, size, 3), dtype="uint8", tile=(256, 256), photometric="rgb", compression="deflate")
+
+
+def measure(path):
+    """Seconds, and MB by which the peak of memory grew, of the heat map; after one tile, so that the network is not counted."""
+    import keras
+    import openslide
+
+    names = {"np": np, "keras": keras, "TILE": 512}
+    for words in (("def read(",), ("def answer(",), ("def heat_map(",)):
+        exec(cell_with(*words), names)  # noqa: S102
+    layers = [keras.Input((None, None, 3), dtype="uint8"), keras.layers.Rescaling(1 / 127.5, offset=-1)]
+    layers += [keras.layers.Conv2D(filters, 4, strides=2, activation="relu") for filters in (16, 32, 64, 96, 128)]
+    network = keras.Sequential([*layers, keras.layers.Conv2D(1, 1, activation="sigmoid")])
+    reader = openslide.OpenSlide(path)
+    for _ in range(20):  # a few tiles, until the allocator has what it keeps
+        names["answer"](network, names["read"](reader, 0, 0, 576, 576)[None])
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    heat = names["heat_map"](network, reader)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{reader.dimensions[0]:6} × {reader.dimensions[1]:<6} {heat.size:7} squares {time.perf_counter() - begun:6.1f} s, peak of memory +{grown:.0f} MB")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure(sys.argv[1])
+        sys.exit()
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            path = Path(folder) / f"{size}.tif"
+            write_slide(path, size)
+            subprocess.run([sys.executable, __file__, path], check=True)

@@ -1,0 +1,61 @@
+"""The book: `make book` builds it from the repository's root, so that links between lessons and pages are those of the files."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ADDRESS = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+
+project = "Finding cancer in tissue images"
+author = "the course's authors"
+copyright = "the course's authors. MIT. Not for diagnosis"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
+
+nb_execution_mode = "off"  # the stored outputs are what the tests compare with
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+napoleon_google_docstring = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+
+html_theme = "furo"
+html_title = project
+html_theme_options = {"source_repository": ADDRESS, "source_branch": "main", "source_directory": "./"}
+# Colours with enough contrast for those who see less of it.
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
+
+
+def as_pages_of_a_book(app, name, source):
+    """What the book needs to know of a page, told while it is read: the files themselves stay as they are."""
+    text, folder = source[0], (ROOT / name).parent
+    if Path(app.env.doc2path(name)).suffix == ".ipynb":
+        notebook = json.loads(text)
+        for cell in notebook["cells"]:
+            known = cell["metadata"]
+            if "alt" in known:
+                known["mystnb"] = {"image": {"alt": known["alt"]}}
+            if "solution" in known.get("tags", []):
+                known["tags"].append("hide-input")
+        text = json.dumps(notebook)
+
+    def to_repository(link):  # of files that are no page
+        target = (folder / link[1]).resolve()
+        is_page = target.suffix in (".md", ".ipynb", ".png")
+        return f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)})" if target.exists() and not is_page else link[0]
+
+    source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)\)", to_repository, text)
+
+
+def name_levels(app, pagename, templatename, context, doctree):
+    """The captions of the contents are headings; screen readers want to know of which level."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
+def setup(app):
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme made them
+    app.connect("source-read", as_pages_of_a_book)

@@ -1,0 +1,77 @@
+"""Makes slides of the lessons: what each is about, its figures with their captions, its take-aways. One file, no network.
+
+    python docs/slides.py build/slides.html
+"""
+
+import re
+import sys
+from html import escape
+from pathlib import Path
+
+import nbformat
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[1]
+STYLE = """
+body { margin: 0; font: 2.4vh/1.4 system-ui, sans-serif; color: #111; background: #fff; scroll-snap-type: y mandatory; }
+section { height: 100vh; box-sizing: border-box; padding: 6vh 8vw; scroll-snap-align: start; break-after: page;
+          display: flex; flex-direction: column; justify-content: center; gap: 3vh; }
+h1 { font-size: 6vh; margin: 0; } img { max-width: 100%; max-height: 62vh; object-fit: contain; align-self: center; }
+footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
+"""
+KEYS = """
+const slides = [...document.querySelectorAll("section")];
+addEventListener("keydown", event => {
+  const step = {ArrowRight: 1, ArrowDown: 1, PageDown: 1, " ": 1, ArrowLeft: -1, ArrowUp: -1, PageUp: -1}[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const now = slides.findIndex(slide => slide.getBoundingClientRect().top > -innerHeight / 2);
+  slides[Math.min(Math.max(now + step, 0), slides.length - 1)].scrollIntoView();
+});
+"""
+html = MarkdownIt().render
+
+
+def plain(text):
+    """Markdown whose links, which would lead out of the file, are only their words."""
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
+
+
+def picture(cell):
+    """The figure of a code cell as an image of its own, or None."""
+    for output in cell.get("outputs", []):
+        for kind in ("image/png", "image/jpeg"):
+            if kind in output.get("data", {}):
+                data = output.data[kind].replace("\n", "")
+                return f'<img src="data:{kind};base64,{data}" alt="{escape(cell.metadata["alt"])}">'
+    return None
+
+
+def slides_of(lesson):
+    """HTML of one lesson's slides: title, a slide a figure, take-aways."""
+    cells = nbformat.read(lesson, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    title = re.search(r"^# (.+)", text)[1]
+    about = re.search(r"\*\*You will\*\*.+?(?=\n\n)", text, re.S)[0]
+    bodies = [f"<h1>{escape(title)}</h1>{html(plain(about))}"]
+    for cell, following in zip(cells, cells[1:]):
+        if figure := picture(cell):
+            caption = re.search(r"\*Figure.+?(?=\n\n|\Z)", following.source, re.S)
+            bodies.append(figure + html(plain(caption[0] if caption else "")))
+    if points := re.search(r"## Take-aways\n(.+?)(?=\n## |\Z)", text, re.S):
+        bodies.append(f"<h1>Take-aways</h1>{html(plain(points[1]))}")
+    footer = f"<footer>{escape(title)} · not for diagnosis</footer>"
+    return "".join(f"<section>{body}{footer}</section>\n" for body in bodies)
+
+
+def main(out):
+    lessons = sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
+    body = "".join(map(slides_of, lessons))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Finding cancer in tissue images</title>'
+                   f"<style>{STYLE}</style>\n<main>{body}</main><script>{KEYS}</script></html>\n", encoding="utf-8")  # fmt: skip
+    print(f"{out}: {body.count('<section>')} slides of {len(lessons)} lessons")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "slides.html"))

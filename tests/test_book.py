@@ -1,0 +1,89 @@
+"""The book as readers find it: built without warnings, no broken link, every image described, nobody shut out."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytest.importorskip("myst_nb", reason='the book is not installed: pip install -e ".[book]"')
+
+
+class Page(HTMLParser):
+    """Links, images and anchors of one page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.images, self.anchors = [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors.add(attributes.get("id") or attributes.get("name"))
+        self.links += [attributes[key] for key in ("href", "src") if attributes.get(key)]
+        if tag == "img":
+            self.images.append(attributes)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    out = tmp_path_factory.mktemp("book")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs", ".", str(out)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr
+    return {path: Page(path) for path in out.rglob("*.html")}
+
+
+def test_every_lesson_and_page_is_a_chapter(book):
+    names = {path.stem for path in book}
+    wanted = {path.stem for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("docs/*.md")]}
+    assert wanted <= names
+
+
+def test_no_link_within_the_book_is_broken(book):
+    for path, page in book.items():
+        for link in page.links:
+            if re.match(r"https?:|mailto:|data:|javascript:", link):
+                continue
+            target, _, anchor = unquote(re.sub(r"\?[^#]*", "", link)).partition("#")
+            file = (path.parent / target).resolve() if target else path
+            file = file / "index.html" if file.is_dir() else file
+            assert file.exists(), f"{path.name} links to {link}"
+            if anchor and file in book:
+                assert anchor in book[file].anchors, f"{path.name} links to {link}"
+
+
+def test_links_out_of_the_book_have_the_form_of_addresses(book):
+    outside = {link for page in book.values() for link in page.links if link.startswith("http")}
+    assert outside and all(re.fullmatch(r"https?://[\w.-]+\.[a-z]+(/[^\s]*)?", link) for link in outside)
+
+
+def test_every_image_is_described(book):
+    for path, page in book.items():
+        for image in page.images:
+            assert len(image.get("alt") or "") > 8, (path.name, image)
+
+
+@pytest.mark.skipif(not BROWSER, reason="no browser is installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_shuts_anybody_out(book, scheme):
+    sync_api = pytest.importorskip("playwright.sync_api", reason='no playwright: pip install -e ".[browser]"')
+    axe = pytest.importorskip("axe_core_python.sync_playwright", reason='no axe: pip install -e ".[browser]"').Axe()
+    found = []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(color_scheme=scheme)
+        for path in sorted(book):
+            tab.goto(path.as_uri(), wait_until="domcontentloaded")
+            for fault in axe.run(tab)["violations"]:
+                if fault["impact"] in ("serious", "critical"):
+                    found += [f"{path.name}: {fault['id']}: {node['html'][:120]}" for node in fault["nodes"]]
+        browser.close()
+    assert not found, f"{len(found)}:\n" + "\n".join(sorted(set(found))[:40])
