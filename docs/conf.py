@@ -52,8 +52,8 @@ def as_pages_of_a_book(app, name, source):
 
 def name_levels(app, pagename, templatename, context, doctree):
     """The captions of the contents are headings; screen readers want to know of which level."""
-    tree = context.get("furo_navigation_tree", "")
-    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    for part in ("furo_navigation_tree", "body"):
+        context[part] = context.get(part, "").replace('role="heading"', 'role="heading" aria-level="2"')
 
 
 def setup(app):
