@@ -1,6 +1,6 @@
 """Peak memory and time of lesson 14's heat map, tile by tile, on slides of growing size: `python benchmarks/slide.py`
 
-The heat map's cells are taken from the lesson itself, so that what is measured is what is taught.
+The functions are taken from the lesson itself, so that what is measured is what is taught.
 """
 
 import re
@@ -18,11 +18,10 @@ LESSON = Path(__file__).parents[1] / "notebooks" / "14_from_patches_to_a_slide.i
 SIZES = (1024, 4096, 10_240)
 
 
-def cell_with(*words):
-    """The source of the one code cell of the lesson that holds all of these words, as far as it defines functions."""
-    cells = [cell.source for cell in nbformat.read(LESSON, as_version=4).cells if cell.cell_type == "code"]
-    (source,) = [source for source in cells if all(word in source for word in words)]
-    return "\n\n".join(re.findall(r"^def .+?(?=\n\S|\Z)", source, re.M | re.S))
+def function(name):
+    """The source of one function of the lesson."""
+    code = "\n\n".join(cell.source for cell in nbformat.read(LESSON, as_version=4).cells if cell.cell_type == "code")
+    return re.search(rf"^def {name}\(.+?(?=\n\S)", code, re.M | re.S)[0]
 
 
 def write_slide(path, size):
@@ -37,13 +36,13 @@ def write_slide(path, size):
 
 
 def measure(path):
-    """Seconds, and MB by which the peak of memory grew, of the heat map; after one tile, so that the network is not counted."""
+    """Seconds, and MB by which the peak of memory grew, of the heat map; after some tiles, so that the network is not counted."""
     import keras
     import openslide
 
     names = {"np": np, "keras": keras, "TILE": 512}
-    for words in (("def read(",), ("def answer(",), ("def heat_map(",)):
-        exec(cell_with(*words), names)  # noqa: S102
+    for name in ("read", "answer", "heat_map"):
+        exec(function(name), names)
     layers = [keras.Input((None, None, 3), dtype="uint8"), keras.layers.Rescaling(1 / 127.5, offset=-1)]
     layers += [keras.layers.Conv2D(filters, 4, strides=2, activation="relu") for filters in (16, 32, 64, 96, 128)]
     network = keras.Sequential([*layers, keras.layers.Conv2D(1, 1, activation="sigmoid")])

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 import nbformat
-from markdown_it import MarkdownIt
+from nbconvert.filters.markdown_mistune import markdown2html_mistune as html
 
 ROOT = Path(__file__).parents[1]
 STYLE = """
@@ -29,7 +29,6 @@ addEventListener("keydown", event => {
   slides[Math.min(Math.max(now + step, 0), slides.length - 1)].scrollIntoView();
 });
 """
-html = MarkdownIt().render
 
 
 def plain(text):

@@ -29,6 +29,20 @@ def cache(monkeypatch, tmp_path_factory):
 
 
 @pytest.fixture
+def chromium():
+    """A browser without a window: the system's, or Playwright's own."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason='there is no playwright: pip install -e ".[browser]"')
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    with sync_api.sync_playwright() as playwright:
+        program = found or playwright.chromium.executable_path
+        if not os.path.exists(program):
+            pytest.skip("no Chromium or Chrome is installed")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
 def pcam():
     """Run the command line in this process: `pcam("info", folder)` gives exit_code, stdout and stderr."""
     # Click kept the two streams apart only on request before 8.2, and always does since.

@@ -15,9 +15,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LESSON = ROOT / "notebooks" / "01_explore_the_data.ipynb"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 
 def wait_for(what, seconds, every=0.5):
@@ -77,7 +74,7 @@ def address(lesson, settings):
 
 
 @pytest.mark.skipif(not (ROOT / "data" / "sample").is_dir(), reason="there is no data/sample: run 'make data/sample'")
-def test_lesson_01_runs_in_jupyterlab_and_shows_its_figures(address, lesson):
+def test_lesson_01_runs_in_jupyterlab_and_shows_its_figures(chromium, address, lesson):
     def done():
         page.keyboard.press("ControlOrMeta+s")
         cells = [cell for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "code"]
@@ -85,22 +82,16 @@ def test_lesson_01_runs_in_jupyterlab_and_shows_its_figures(address, lesson):
         assert not failed, failed
         return all(cell.execution_count for cell in cells) and cells
 
-    with sync_api.sync_playwright() as playwright:
-        program = BROWSER or playwright.chromium.executable_path
-        if not Path(program).exists():
-            pytest.skip("no Chromium or Chrome is installed")
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"{address}/lab/tree/{lesson.name}?reset")
-        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        cells = wait_for(done, 240, every=3)
-        page.locator(".jp-RenderedImage img").first.scroll_into_view_if_needed()
-        page.screenshot(path=lesson.parent / "jupyterlab.png")
-        shown = page.locator(".jp-RenderedImage img").evaluate_all("images => images.map(i => i.naturalWidth)")
-        browser.close()
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(f"{address}/lab/tree/{lesson.name}?reset")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    cells = wait_for(done, 240, every=3)
+    page.locator(".jp-RenderedImage img").first.scroll_into_view_if_needed()
+    page.screenshot(path=lesson.parent / "jupyterlab.png")
+    shown = page.locator(".jp-RenderedImage img").evaluate_all("images => images.map(i => i.naturalWidth)")
     stored = nbformat.read(LESSON, as_version=4)
     count = lambda cells: sum(o.output_type == "display_data" for c in cells for o in c.get("outputs", []))  # noqa: E731
     assert count(cells) == count(stored.cells) > 3
