@@ -110,6 +110,24 @@ def seen_in_training(patches, folder=FOLDER):
     return np.concatenate(found)
 
 
+def unseen_first(patches, number, seed=0, folder=FOLDER):
+    """Draw patches at random, of four times as many; those that the shipped classifier was trained on come last.
+
+    Parameters
+    ----------
+    patches : Patches
+    number : int
+        How many to draw; fewer where there are not as many.
+    seed : int
+
+    Returns
+    -------
+    Patches
+    """
+    pool = patches.take(np.random.default_rng(seed).permutation(len(patches))[: 4 * number])
+    return pool.take(np.argsort(seen_in_training(pool, folder), kind="stable")[:number])
+
+
 def _read_arrays(folder, name):
     path = Path(folder) / name
     try:

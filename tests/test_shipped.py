@@ -20,6 +20,11 @@ def folder(tmp_path, random_patches):
     return tmp_path
 
 
+def slide_cut_up():
+    slide = render_slide(3, size=480).image
+    return slide.reshape(5, 96, 5, 96, 3).swapaxes(1, 2).reshape(25, 96, 96, 3)[:20]
+
+
 def table(images):
     return Patches(Rows(images), np.arange(len(images)).astype(str))
 
@@ -57,8 +62,7 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_patches_seen_in_training_are_recognised_also_as_jpeg(tmp_path):
-    slide = render_slide(3, size=480).image
-    images = slide.reshape(5, 96, 5, 96, 3).swapaxes(1, 2).reshape(25, 96, 96, 3)[:20]
+    images = slide_cut_up()
     shipped.write(tmp_path, [], {}, {"looks": shipped.look(images[:10])})
     assert shipped.seen_in_training(table(images), tmp_path).tolist() == [True] * 10 + [False] * 10
     compressed = []
@@ -74,6 +78,16 @@ def test_blank_patches_are_never_taken_for_seen_ones(tmp_path):
     white = np.full((3, 96, 96, 3), 255, np.uint8)
     shipped.write(tmp_path, [], {}, {"looks": shipped.look(white)})
     assert not shipped.seen_in_training(table(white), tmp_path).any()
+
+
+def test_patches_are_drawn_at_random_and_those_seen_in_training_last(tmp_path):
+    patches = table(slide_cut_up())
+    shipped.write(tmp_path, [], {}, {"looks": shipped.look(patches.images[:10])})
+    all_of_them, some, others = (
+        shipped.unseen_first(patches, *how, tmp_path).ids.astype(int).tolist() for how in ((20, 0), (10, 0), (20, 1))
+    )
+    assert some == all_of_them[:10] and set(some) == set(range(10, 20))
+    assert set(all_of_them) == set(range(20)) and all_of_them != others
 
 
 def test_the_packages_files_are_small_and_tell_their_story():
