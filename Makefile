@@ -7,16 +7,18 @@
 # make book     the course as a book, into build/book; make slides: the lessons' figures as slides, build/slides.html
 # make lesson NAME=17_my_lesson   a new lesson, from the template
 # make address ADDRESS=account/repository   writes the repository's real address into badges and setup cells
+# make dist     what PyPI takes, of the last commit, into dist
 # All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12 (after make clean).
 
 PYTHON ?= python3
 # The build without CUDA is less than half the download, but there is none for macOS; BACKEND=jax works too.
-BACKEND ?= $(if $(shell command -v nvidia-smi)$(filter Darwin,$(shell uname)),tensorflow,tensorflow-cpu)
+BACKEND ?= $(if $(filter Darwin,$(shell uname)),tensorflow,$(if $(shell command -v nvidia-smi),cuda,tensorflow-cpu))
 BIN := .venv/bin
 # Those that make run takes; LESSONS= for all.
 LESSONS ?= 00 01 02 03 04 05
+HERE = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
 
-.PHONY: run test bench matrix refresh offline-kit book slides lesson address clean
+.PHONY: run test bench matrix refresh offline-kit book slides lesson address dist clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -50,6 +52,12 @@ book: .venv/book-installed
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/book
 	echo '<!doctype html><html lang="en"><title>To the book</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/book/index.html
 
+dist: .venv/run-installed
+	rm -rf dist build/dist && git clone --quiet . build/dist
+	cd build/dist && sed -i.old -E 's,!\[([^]]*)\]\(docs/,![\1](https://raw.githubusercontent.com/$(HERE)/main/docs/,; s,\]\(((docs|notebooks|data|pcam_utils)/|CONTRIBUTING|LICENSE|CITATION),](https://github.com/$(HERE)/blob/main/\1,g' README.md
+	$(BIN)/python -m pip install --quiet build twine
+	$(BIN)/python -m build --outdir dist build/dist && $(BIN)/twine check --strict dist/*
+
 slides: .venv/run-installed
 	$(BIN)/python docs/slides.py build/slides.html
 
@@ -58,10 +66,9 @@ lesson:
 	@test ! -e notebooks/$(NAME).ipynb || { echo "notebooks/$(NAME).ipynb is there already."; exit 1; }
 	sed "s,19_lesson_template,$(NAME),g; s,# 19 · ,# $$(echo $(NAME) | cut -c1-2) · ," docs/19_lesson_template.ipynb > notebooks/$(NAME).ipynb
 
-OLD = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
 address:
-	@test -n "$(ADDRESS)" -a -n "$(OLD)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
-	sed -i.old "s,$(OLD),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb docs/*.ipynb kaggle/kernel-metadata.json
+	@test -n "$(ADDRESS)" -a -n "$(HERE)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
+	sed -i.old "s,$(HERE),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb docs/*.ipynb kaggle/kernel-metadata.json
 	rm -f pyproject.toml.old notebooks/*.old docs/*.old kaggle/*.old
 
 data/sample: | .venv/run-installed

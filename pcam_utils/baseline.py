@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pcam_utils.errors import InputError
+from pcam_utils.patches import CENTRE
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-CENTRE = 32  # pixels
 BATCH = 256  # patches in memory at once
 
 
@@ -15,7 +15,7 @@ def colour_features(images):
 
     Parameters
     ----------
-    images : array-like of shape (N, H, W, 3), uint8
+    images : array-like of shape (N, 96, 96, 3), uint8
         Anything with ``len()`` and slicing; it is read 256 patches at a time.
 
     Returns
@@ -37,10 +37,8 @@ def colour_features(images):
 
 
 def _features(batch):
-    top, left = (batch.shape[1] - CENTRE) // 2, (batch.shape[2] - CENTRE) // 2
-    centre = batch[:, top:top + CENTRE, left:left + CENTRE]
     parts = []
-    for pixels in (centre, batch):
+    for pixels in (batch[:, CENTRE, CENTRE], batch):
         pixels = pixels.reshape(len(batch), -1, 3).astype(np.float32)
         quantiles = np.moveaxis(np.quantile(pixels, QUANTILES, axis=1), 0, 1)
         parts += [pixels.mean(1), pixels.std(1), quantiles.reshape(len(batch), -1)]
@@ -52,7 +50,7 @@ def colour_scores(train_images, train_labels, images, *, seed=0):
 
     Parameters
     ----------
-    train_images, images : array-like of shape (N, H, W, 3), uint8
+    train_images, images : array-like of shape (N, 96, 96, 3), uint8
         What to learn from, and what to score.
     train_labels : array-like of N values 0 or 1
         Any shape that holds one value per training patch.

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import platform as _platform
+import shutil
 import sys
 from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -108,7 +109,7 @@ def several_devices(number):
     else:
         here = keras.distribution.list_devices()
     if not 1 <= number <= len(here):
-        raise InputError(f"{number} devices were asked for, but there is {len(here)}; ask for at least 1 and at most that.")
+        raise InputError(f"{number} devices were asked for, but the machine has {len(here)}; ask for at least 1 and at most that.")
     if number == 1:
         return nullcontext
     if keras.backend.backend() == "tensorflow":
@@ -163,6 +164,9 @@ def gpu_hint():
     """One sentence: there is a GPU, or what to click to get one."""
     if has_gpu():
         return "A GPU is there: everything runs at full size."
+    if shutil.which("nvidia-smi") and where() == "local":
+        extra = {"jax": "jax[cuda12]"}.get(load_keras().backend.backend(), "tensorflow[and-cuda]")
+        return f'An NVIDIA card is there, but not in use, so this lesson runs small. pip install "{extra}", and restart the kernel.'
     return "No GPU is in use, so this lesson runs small. " + {
         "colab": "To get one: Runtime → Change runtime type → T4 GPU → Save, then run from the top.",
         "kaggle": "To get one: Settings → Accelerator → GPU T4 x2, then run from the top.",

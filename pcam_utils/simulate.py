@@ -14,13 +14,13 @@ from PIL import Image
 
 from pcam_utils.download import STEM
 from pcam_utils.errors import InputError
+from pcam_utils.patches import CENTRE, SIZE
 from pcam_utils.tissue import Slide, render_slide
 
 __all__ = ["SPLIT_SIZES", "Slide", "render_slide", "write_sample"]
 
 SPLIT_SIZES = {"train": 3000, "valid": 450, "test": 600}
 LAYOUTS = ("pcam", "kaggle")
-PATCH, CENTRE = 96, 32  # pixels; the label looks at the centre alone
 SLIDE_SIZE = 512  # pixels
 PATCHES_PER_SLIDE = 50
 REPEATED = 0.02  # share of the train positives that are cut twice, as in PCam
@@ -116,7 +116,7 @@ def _check_sizes(sizes):
 def _check_room(out, patches):
     """Ask beforehand: HDF5 does not survive a disk that fills up while it writes."""
     folder = next(parent for parent in out.parents if parent.exists())
-    needed, free = 5 * PATCH * PATCH * patches, shutil.disk_usage(folder).free
+    needed, free = 5 * SIZE * SIZE * patches, shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(f"The sample needs {needed / 1e6:.0f} MB but {folder} has {free / 1e6:.0f} MB: "
                          "free some space or name another folder.")
@@ -155,7 +155,8 @@ def _cut_split(split, number, first, seed, report):
     positives = iter(_shares(number // 2 - repeats, sum(with_tumour)))
     again = iter(_shares(repeats, sum(with_tumour)))
     negatives = _shares(number // 2, slides)
-    rows = iter(np.random.default_rng([seed, split_number]).permutation(number).tolist())
+    # NumPy takes [0, 0] for 0: a stream that whoever shuffles the sample with that seed does not use, or it would undo the order.
+    rows = iter(np.random.default_rng([seed, split_number, 0, 2]).permutation(number).tolist())
     for i, tumour in enumerate(with_tumour):
         slide_seed = [seed, split_number, first + i]
         slide = render_slide(slide_seed, size=SLIDE_SIZE, tumour=tumour)
@@ -181,12 +182,12 @@ def _window_sums(mask, window):
 
 def _corners(rng, slide, positives, negatives):
     """First corners (y, x) of the patches to cut from a slide, all different, positives first."""
-    span = slide.tumour.shape[0] - PATCH + 1
-    border = (PATCH - CENTRE) // 2
-    in_centre = _window_sums(slide.tumour, CENTRE)[border:border + span, border:border + span]
-    in_patch = _window_sums(slide.tumour, PATCH)
+    span = slide.tumour.shape[0] - SIZE + 1
+    in_reach = slice(CENTRE.start, CENTRE.start + span)
+    in_centre = _window_sums(slide.tumour, CENTRE.stop - CENTRE.start)[in_reach, in_reach]
+    in_patch = _window_sums(slide.tumour, SIZE)
     # PCam leaves out patches that are white all over.
-    stained = _window_sums(slide.image.min(2) < 205, PATCH) > 0.03 * PATCH ** 2
+    stained = _window_sums(slide.image.min(2) < 205, SIZE) > 0.03 * SIZE ** 2
     # A wide view weighs most: patches full of tumour outnumber those that only touch it.
     full = _draw(rng, in_centre, positives)
     ring = _draw(rng, (in_patch > 0) & (in_centre == 0) & stained, round(RING_SHARE * negatives))
@@ -206,10 +207,9 @@ def _draw(rng, weights, number):
 
 
 def _cut(slide, y, x, row):
-    image = slide.image[y:y + PATCH, x:x + PATCH]
-    mask = slide.tumour[y:y + PATCH, x:x + PATCH]
-    border = (PATCH - CENTRE) // 2
-    label = int(mask[border:-border, border:-border].any())
+    image = slide.image[y:y + SIZE, x:x + SIZE]
+    mask = slide.tumour[y:y + SIZE, x:x + SIZE]
+    label = int(mask[CENTRE, CENTRE].any())
     return _Cut(row, slide.name, x, y, image, mask, label)
 
 
@@ -219,7 +219,7 @@ def _cut(slide, y, x, row):
 def _write_pcam(folder, split, number, cuts):
     """Write one split in the official layout."""
     stem = f"{STEM}{split}"
-    shapes = {"x": (number, PATCH, PATCH, 3), "y": (number, 1, 1, 1), "mask": (number, PATCH, PATCH, 1)}
+    shapes = {"x": (number, SIZE, SIZE, 3), "y": (number, 1, 1, 1), "mask": (number, SIZE, SIZE, 1)}
     meta = [None] * number
     with ExitStack() as stack:
         data = {}

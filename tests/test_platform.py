@@ -72,9 +72,18 @@ def test_without_a_gpu_the_hint_says_what_to_click_there(monkeypatch, variable, 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "release")
     monkeypatch.setattr("pcam_utils.platform.has_gpu", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert where() == place and click in gpu_hint()
     monkeypatch.setattr("pcam_utils.platform.has_gpu", lambda: True)
     assert gpu_hint().startswith("A GPU is there")
+
+
+def test_a_card_that_is_not_in_use_is_named_with_what_to_install(monkeypatch):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pcam_utils.platform.has_gpu", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert 'pip install "tensorflow[and-cuda]"' in gpu_hint()
 
 
 def test_a_gpu_is_what_the_backend_sees(monkeypatch):

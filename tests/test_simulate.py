@@ -140,6 +140,13 @@ def test_rows_are_mixed(sample):
         assert (values[1:] != values[:-1]).mean() > 0.3
 
 
+def test_rows_stay_mixed_when_shuffled_with_the_seed_of_the_sample(sample):
+    slides = read_meta(sample, "train")["wsi"].to_numpy()
+    for stream in (5, [5, 0], [5, 1], [5, 2]):  # of the lessons, and of the first epochs of a training
+        mixed = slides[np.random.default_rng(stream).permutation(len(slides))]
+        assert (mixed[1:] != mixed[:-1]).mean() > 0.3
+
+
 def test_no_slide_is_in_two_splits(sample):
     slides = [set(read_meta(sample, split)["wsi"]) for split in SPLITS]
     assert all(len(s) >= 3 for s in slides)
