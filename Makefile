@@ -54,7 +54,7 @@ book: .venv/book-installed
 
 dist: .venv/run-installed
 	rm -rf dist build/dist && git clone --quiet . build/dist
-	cd build/dist && sed -i.old -E 's,!\[([^]]*)\]\(docs/,![\1](https://raw.githubusercontent.com/$(HERE)/main/docs/,; s,\]\(((docs|notebooks|data|pcam_utils)/|CONTRIBUTING|LICENSE|CITATION),](https://github.com/$(HERE)/blob/main/\1,g' README.md
+	cd build/dist && sed -i.old -E 's,!\[([^]]*)\]\(docs/,![\1](https://raw.githubusercontent.com/$(HERE)/main/docs/,; s,\]\(((docs|notebooks|data|pcam_utils)/|CONTRIBUTING|LICENSE|CITATION),](https://github.com/$(HERE)/blob/main/\1,g' README.md && rm README.md.old
 	$(BIN)/python -m pip install --quiet build twine
 	$(BIN)/python -m build --outdir dist build/dist && $(BIN)/twine check --strict dist/*
 

@@ -16,7 +16,7 @@ STYLE = """
 body { margin: 0; font: 2.4vh/1.4 system-ui, sans-serif; color: #111; background: #fff; scroll-snap-type: y mandatory; }
 section { height: 100vh; box-sizing: border-box; padding: 6vh 8vw; scroll-snap-align: start; break-after: page;
           display: flex; flex-direction: column; justify-content: center; gap: 3vh; }
-h1 { font-size: 6vh; margin: 0; } img { max-width: 100%; max-height: 62vh; object-fit: contain; align-self: center; }
+h1 { font-size: 6vh; margin: 0; } img { width: 100%; height: 62vh; object-fit: contain; }
 footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
 """
 KEYS = """

@@ -2,7 +2,7 @@
 
     python tests/matrix.py lowest
 
-Each takes a clone of the last commit into build/matrix, and some fifteen minutes on two cores. Python 3.10, 3.12 and 3.13 have to
+Each takes a clone of the last commit into build/matrix, and some 25 minutes on two cores. Python 3.10, 3.12 and 3.13 have to
 be there, as python3.10, python3.12 and python3.13. The table is kept in build/matrix/results.md.
 """
 
