@@ -89,7 +89,7 @@ def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
 
 def test_more_devices_than_there_are_is_one_sentence(monkeypatch):
     monkeypatch.setattr(load_keras(), "__version__", "9.0.0")
-    with pytest.raises(InputError, match="99 devices were asked for, but there"):
+    with pytest.raises(InputError, match="99 devices were asked for, but the machine has"):
         several_devices(99)
 
 
