@@ -116,7 +116,7 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
     shutil.rmtree(folder / "weights")
     minutes, begun = 1.2, time.monotonic()
     kernel = run_until("(estimate)", folder, tmp_path, minutes=minutes)
-    assert time.monotonic() - begun < 60 * minutes
+    assert time.monotonic() - begun < 60 * (minutes + 0.4)  # imports come before its clock starts, figures after the submission
     submission, sample = (
         pd.read_csv(path)
         for path in (tmp_path / "submission.csv", folder / "competitions" / NAME / "sample_submission.csv")
