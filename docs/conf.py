@@ -44,10 +44,10 @@ def as_pages_of_a_book(app, name, source):
 
     def to_repository(link):  # of files that are no page
         target = (folder / link[1]).resolve()
-        is_page = target.suffix in (".md", ".ipynb", ".png")
-        return f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)})" if target.exists() and not is_page else link[0]
+        is_page = target.suffix == ".png" or any(target.match(pattern) for pattern in include_patterns)
+        return f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)}{link[2]})" if target.exists() and not is_page else link[0]
 
-    source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)\)", to_repository, text)
+    source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)((?:#[^)\s]*)?)\)", to_repository, text)
 
 
 def name_levels(app, pagename, templatename, context, doctree):
