@@ -155,7 +155,7 @@ def _cut_split(split, number, first, seed, report):
     positives = iter(_shares(number // 2 - repeats, sum(with_tumour)))
     again = iter(_shares(repeats, sum(with_tumour)))
     negatives = _shares(number // 2, slides)
-    # NumPy takes [0, 0] for 0: a stream that whoever shuffles the sample with that seed does not use, or it would undo the order.
+    # A stream of its own: NumPy takes [seed, 0] for seed, and whoever shuffled the rows with that seed would put them back in order.
     rows = iter(np.random.default_rng([seed, split_number, 0, 2]).permutation(number).tolist())
     for i, tumour in enumerate(with_tumour):
         slide_seed = [seed, split_number, first + i]
