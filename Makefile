@@ -26,7 +26,7 @@ run: .venv/run-installed data/sample
 	$(BIN)/pcam course data/sample --out build/course $(addprefix --lesson ,$(LESSONS))
 
 refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-detection
-	$(BIN)/pcam course data/sample --out build/refresh --refresh
+	PCAM_WEIGHTS=pcam $(BIN)/pcam course data/sample --out build/refresh --refresh
 	$(BIN)/python kaggle/run.py build/input build/kaggle --minutes 5 --store
 
 build/input/histopathologic-cancer-detection: | .venv/run-installed
@@ -40,16 +40,16 @@ matrix:
 	$(PYTHON) tests/matrix.py
 
 KIT := build/offline-kit
-offline-kit: .venv/run-installed data/sample
+offline-kit: .venv/run-installed data/sample book slides
 	rm -rf $(KIT) build/lib && mkdir -p $(KIT)/data
 	$(BIN)/python -m pip wheel --quiet --wheel-dir $(KIT)/wheels ".[$(BACKEND),notebooks]"
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(KIT)/wheels imgaug
-	cp -r notebooks $(KIT)/ && cp -r data/sample $(KIT)/data/
+	cp -r notebooks build/book build/slides.html $(KIT)/ && cp -r data/sample $(KIT)/data/
 	sed "s/tensorflow-cpu/$(BACKEND)/" docs/offline_kit.md > $(KIT)/README.md
 	$(BIN)/python -c 'import sysconfig as s; print("Made for Python", s.get_python_version(), "on", s.get_platform() + ".")' >> $(KIT)/README.md
 
 book: .venv/book-installed
-	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/book
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -c docs . build/book
 	echo '<!doctype html><html lang="en"><title>To the book</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/book/index.html
 
 dist: .venv/run-installed
@@ -63,7 +63,7 @@ slides: .venv/run-installed
 
 lesson:
 	@echo "$(NAME)" | grep -Eq '^[01][0-9]_[a-z0-9_]+$$' || { echo "Say which: make lesson NAME=17_my_lesson"; exit 1; }
-	@test ! -e notebooks/$(NAME).ipynb || { echo "notebooks/$(NAME).ipynb is there already."; exit 1; }
+	@number=$$(echo $(NAME) | cut -c1-2); test -z "$$(ls notebooks/$${number}_* 2>/dev/null)" || { echo "There is a lesson $$number already."; exit 1; }
 	sed "s,19_lesson_template,$(NAME),g; s,# 19 · ,# $$(echo $(NAME) | cut -c1-2) · ," docs/19_lesson_template.ipynb > notebooks/$(NAME).ipynb
 
 address:
@@ -77,7 +77,7 @@ data/sample: | .venv/run-installed
 test: .venv/test-installed data/sample
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
 	# Two lessons at a time; 05 well before 04, whose model it would otherwise find half-written.
-	PCAM_OUT="$(CURDIR)/build/test" $(BIN)/python -m pytest --nbval-lax --nbval-current-env --numprocesses 2 \
+	PCAM_OUT="$(CURDIR)/build/test" PCAM_WEIGHTS=pcam $(BIN)/python -m pytest --nbval-lax --nbval-current-env --numprocesses 2 \
 		--dist loadscope notebooks/05* notebooks/03* notebooks/0[!35]* $(wildcard notebooks/1*)
 
 .venv/run-installed: EXTRAS = $(BACKEND),notebooks

@@ -12,7 +12,7 @@ author = "the course's authors"
 copyright = "the course's authors. MIT. Not for diagnosis"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
+include_patterns = ["README.md", "docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
 
 nb_execution_mode = "off"  # the stored outputs are what the tests compare with
 nb_merge_streams = True
@@ -21,6 +21,10 @@ myst_heading_anchors = 3
 napoleon_google_docstring = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+
+suppress_warnings = ["misc.highlighting_failure"]  # cells of a notebook that begin with an exclamation mark
+html_domain_indices = False
+html_static_path, html_css_files, html_js_files = ["_static"], ["book.css"], ["book.js"]
 
 html_theme = "furo"
 html_title = project
@@ -39,7 +43,7 @@ def as_pages_of_a_book(app, name, source):
             if "alt" in known:
                 known["mystnb"] = {"image": {"alt": known["alt"]}}
             if "solution" in known.get("tags", []):
-                known["tags"].append("hide-input")
+                known["tags"].append("hide-cell")
         text = json.dumps(notebook)
 
     def to_repository(link):  # of files that are no page
@@ -47,6 +51,7 @@ def as_pages_of_a_book(app, name, source):
         is_page = target.suffix == ".png" or any(target.match(pattern) for pattern in include_patterns)
         return f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)}{link[2]})" if target.exists() and not is_page else link[0]
 
+    text = re.sub(r"!\[(Open in \w+)\]\(https:[^)]+[.]svg\)", r"\1", text)  # badges are pictures from elsewhere
     source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)((?:#[^)\s]*)?)\)", to_repository, text)
 
 

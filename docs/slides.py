@@ -13,12 +13,15 @@ from nbconvert.filters.markdown_mistune import markdown2html_mistune as html
 
 ROOT = Path(__file__).parents[1]
 STYLE = """
-body { margin: 0; font: 2.4vh/1.4 system-ui, sans-serif; color: #111; background: #fff; scroll-snap-type: y mandatory; }
-section { height: 100vh; box-sizing: border-box; padding: 6vh 8vw; scroll-snap-align: start; break-after: page;
-          display: flex; flex-direction: column; justify-content: center; gap: 3vh; }
-h1 { font-size: 6vh; margin: 0; } img { width: 100%; height: 62vh; object-fit: contain; }
+@page { size: 13.333in 7.5in; margin: 0; }
+body { margin: 0; font: 3vh/1.35 system-ui, sans-serif; color: #111; background: #fff; scroll-snap-type: y mandatory; }
+section { height: 100vh; box-sizing: border-box; padding: 4vh 6vw; scroll-snap-align: start; break-after: page;
+          display: flex; flex-direction: column; justify-content: center; gap: 1.5vh; }
+h1 { font-size: 6vh; margin: 0; } img { width: 100%; height: 60vh; object-fit: contain; }
+h1 + p, h1 + ul { font-size: 4vh; } p { margin: 0; }
 footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
 """
+FIRST = "<h1>Finding cancer in tissue images, hands on</h1><p>The patches on these slides are simulated. Not for diagnosis.</p>"
 KEYS = """
 const slides = [...document.querySelectorAll("section")];
 addEventListener("keydown", event => {
@@ -33,6 +36,7 @@ addEventListener("keydown", event => {
 
 def plain(text):
     """Markdown whose links, which would lead out of the file, are only their words."""
+    text = re.sub(r" \(\[results\]\([^)]+\)\)", "", text)
     return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
 
 
@@ -54,7 +58,7 @@ def slides_of(lesson):
     about = re.search(r"\*\*You will\*\*.+?(?=\n\n)", text, re.S)[0]
     bodies = [f"<h1>{escape(title)}</h1>{html(plain(about))}"]
     for cell, following in zip(cells, cells[1:]):
-        if figure := picture(cell):
+        if "solution" not in cell.metadata.get("tags", []) and (figure := picture(cell)):
             caption = re.search(r"\*Figure.+?(?=\n\n|\Z)", following.source, re.S)
             bodies.append(figure + html(plain(caption[0] if caption else "")))
     if points := re.search(r"## Take-aways\n(.+?)(?=\n## |\Z)", text, re.S):
@@ -65,7 +69,7 @@ def slides_of(lesson):
 
 def main(out):
     lessons = sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
-    body = "".join(map(slides_of, lessons))
+    body = f"<section>{FIRST}</section>\n" + "".join(map(slides_of, lessons))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Finding cancer in tissue images</title>'
                    f"<style>{STYLE}</style>\n<main>{body}</main><script>{KEYS}</script></html>\n", encoding="utf-8")  # fmt: skip

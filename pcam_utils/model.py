@@ -188,6 +188,8 @@ def load_model(path):
 def choose_start(backbone="NASNetMobile", weights="auto", *, say=print):
     """Turn 'auto' into the start that can be had: 'imagenet' if cached or within reach, else 'pcam', else 'none'.
 
+    The variable `PCAM_WEIGHTS` takes the place of 'auto', so that what depends on the network can be made not to.
+
     Parameters
     ----------
     backbone : str
@@ -201,8 +203,9 @@ def choose_start(backbone="NASNetMobile", weights="auto", *, say=print):
     str
     """
     spec = _choose(BACKBONES, backbone, "backbone")
-    if str(weights) != "auto":
-        return str(weights)
+    weights = os.environ.get("PCAM_WEIGHTS", "auto") if str(weights) == "auto" else str(weights)
+    if weights != "auto":
+        return weights
     if _imagenet_at_hand(spec):
         return "imagenet"
     say("ImageNet's weights are neither cached nor within reach.")

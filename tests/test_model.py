@@ -106,6 +106,8 @@ def test_auto_takes_imagenet_where_it_is_at_hand_and_else_says_so(monkeypatch):
     assert choose_start("DenseNet121", say=said.append) == "none"
     monkeypatch.setattr(models, "_imagenet_at_hand", lambda spec: True)
     assert choose_start(say=said.append) == "imagenet" and len(said) == 2
+    monkeypatch.setenv("PCAM_WEIGHTS", "pcam")
+    assert choose_start() == "pcam" and choose_start(weights="none") == "none"
 
 
 def test_weights_pcam_are_of_one_backbone_alone():
