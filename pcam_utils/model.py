@@ -56,7 +56,7 @@ def _unscaled():
 
 
 BACKBONES = {
-    "NASNetMobile": Backbone(keras.applications.NASNetMobile, _minus_one_to_one, "NASNet-mobile-no-top.h5"),
+    "NASNetMobile": Backbone(keras.applications.NASNetMobile, _minus_one_to_one, "nasnet_mobile_no_top.h5"),
     "EfficientNetV2B0": Backbone(keras.applications.EfficientNetV2B0, _unscaled, "efficientnetv2-b0_notop.h5"),
     "DenseNet121": Backbone(
         keras.applications.DenseNet121,

@@ -15,8 +15,9 @@ from pathlib import Path
 from .errors import InputError
 
 BACKENDS = ("tensorflow", "jax")
-SEVERAL_DEVICES_KERAS = (3, 13)  #: tested from here on; with 3.3 and 3.7, losses differ from those of one device
+SEVERAL_DEVICES_KERAS = (3, 10)  #: equal from here on; with 3.3 and 3.7, losses differ from those of one device
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+DRIVE = Path("/content/drive")  #: where Colab mounts it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
 
@@ -50,7 +51,7 @@ def prepare(seed, *, precision="float32", deterministic=False):
     ----------
     seed : int
     precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
-        Mixed precision pays on GPUs alone: float16 on a T4 or P100, bfloat16 on newer ones.
+        Mixed precision pays on GPUs alone: float16 on a T4, bfloat16 on newer ones.
     deterministic : bool
         Forbid TensorFlow every operation whose last bits may vary. On a GPU that makes equal runs equal; on a CPU they
         were equal without it wherever we compared, and it nearly doubles the time of a step.
@@ -186,8 +187,16 @@ def workspace():
 
 
 def results_folder():
-    """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace."""
+    """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace.
+
+    Raises
+    ------
+    InputError
+        If it is on a Drive that is not mounted: what is written there would be lost with the machine.
+    """
     folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
+    if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
+        raise InputError(f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, and run this cell again.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

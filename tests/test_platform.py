@@ -3,6 +3,7 @@ import sys
 import keras
 import pytest
 
+from pcam_utils import platform
 from pcam_utils.errors import InputError
 from pcam_utils.platform import gpu_hint, has_gpu, load_keras, prepare, results_folder, version_line, versions, where
 
@@ -104,6 +105,11 @@ def test_lessons_find_and_keep_things_beside_the_notebooks_folder(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert results_folder().resolve() == tmp_path / "build" / "course"
     monkeypatch.setenv("PCAM_OUT", str(tmp_path / "drive"))
+    assert results_folder() == tmp_path / "drive"
+    monkeypatch.setattr(platform, "DRIVE", tmp_path / "drive")
+    with pytest.raises(InputError, match="no Drive is mounted"):
+        results_folder()
+    monkeypatch.setattr(platform.os.path, "ismount", lambda path: path == tmp_path / "drive")
     assert results_folder() == tmp_path / "drive"
 
 
