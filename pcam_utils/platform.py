@@ -8,7 +8,7 @@ import os
 import platform as _platform
 import shutil
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def load_keras():
     if wanted and wanted not in installed:
         raise InputError(f"KERAS_BACKEND is '{wanted}', but what is here and works is: {', '.join(installed)}.")
     os.environ.setdefault("KERAS_BACKEND", installed[0])
-    import keras
+    with _muted_stderr():
+        import keras
 
     return keras
 
@@ -199,6 +200,24 @@ def results_folder():
         raise InputError(f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, and run this cell again.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def _muted_stderr():
+    """Keep off the screen how TensorFlow's libraries greet, past Python and whatever TF_CPP_MIN_LOG_LEVEL says. Exceptions still show."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr, as under pythonw
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _keep_freed_memory():
