@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from pcam_utils.model import build_model, keras, load_model
-from pcam_utils.platform import SEVERAL_DEVICES_KERAS
 from pcam_utils.predict import predict
 from pcam_utils.shipped import FOLDER, WEIGHTS
 from pcam_utils.simulate import write_sample
 from pcam_utils.sources import open_data
+from test_devices import SETUP, new_keras
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "20_kaggle_kernel.ipynb"
@@ -27,11 +27,10 @@ NAME = "histopathologic-cancer-detection"
 
 
 #: Two CPUs in the place of Kaggle's two GPUs; then the notebook, with a small network, until it has trained.
-TWO_DEVICES = """
+TWO_DEVICES = SETUP["tensorflow"] + """
 import sys
 from pathlib import Path
-import numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import numpy as np
 devices, Mirrored = tf.config.list_physical_devices, tf.distribute.MirroredStrategy
 tf.config.list_physical_devices = lambda kind=None: ["one", "two"] if kind == "GPU" else devices(kind)
 tf.distribute.MirroredStrategy = lambda: Mirrored(["CPU:0", "CPU:1"])
@@ -155,7 +154,7 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
         run_until("(estimate)", folder, tmp_path, minutes=0.01)
 
 
-@pytest.mark.skipif(tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS, reason="Keras is too old to train on several devices")
+@new_keras
 def test_two_devices_share_the_work_and_the_best_model_is_the_one_that_was_scored(attached, tmp_path):
     folder = attached("competitions")
     shutil.rmtree(folder / "weights")
