@@ -1,0 +1,1 @@
+"""What makes and checks the course; its users need none of it."""
