@@ -31,7 +31,7 @@ refresh: .venv/run-installed data/sample build/input/histopathologic-cancer-dete
 
 build/input/histopathologic-cancer-detection: | .venv/run-installed
 	$(BIN)/pcam sample $@ --layout kaggle
-	mkdir -p build/input/weights && cp pcam_utils/weights/nasnetmobile_pcam.npz build/input/weights
+	mkdir -p build/input/weights && cp pcam_utils/models/weights/nasnetmobile_pcam.npz build/input/weights
 
 bench: .venv/bench-installed data/sample
 	$(BIN)/python benchmarks/speed.py --out build/bench

@@ -1,7 +1,7 @@
 """Measures what docs/model_card.md says of the classifier in the package, and prints its tables.
 
-    python benchmarks/model_card.py scores DATA --kaggle KAGGLE --solution CSV --sample SAMPLE [--run RUN]
-    python benchmarks/model_card.py start DATA --sample SAMPLE
+python benchmarks/model_card.py scores DATA --kaggle KAGGLE --solution CSV --sample SAMPLE [--run RUN]
+python benchmarks/model_card.py start DATA --sample SAMPLE
 """
 
 import functools
@@ -15,15 +15,15 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import log_loss
 
-from pcam_utils.augment import PLAIN, Augment
-from pcam_utils.calibrate import apply_temperature
-from pcam_utils.evaluate import auc_difference, evaluate, operating_point
-from pcam_utils.model import build_model, freeze, keras, load_model
-from pcam_utils.patches import Patches, Rows
-from pcam_utils.predict import VIEWS, predict, predict_views
-from pcam_utils.report import choose_model
-from pcam_utils.sources import open_data
-from pcam_utils.train import batches, behind_augmentation
+from pcam_utils.cli.report import choose_model
+from pcam_utils.data.patches import Patches, Rows
+from pcam_utils.data.sources import open_data
+from pcam_utils.evaluation.calibration import apply_temperature
+from pcam_utils.evaluation.metrics import auc_difference, evaluate, operating_point
+from pcam_utils.evaluation.predictions import VIEWS, predict, predict_views
+from pcam_utils.models.networks import build_model, freeze, keras, load_model
+from pcam_utils.training.augment import PLAIN, Augment
+from pcam_utils.training.run import batches, behind_augmentation
 
 FOLDER = click.Path(path_type=Path, exists=True)
 

@@ -1,9 +1,9 @@
 """Makes the classifier that comes with the package: gathers patches, and turns a training run into its three files.
 
-    python benchmarks/shipped_model.py gather JPEGS OUT    # JPEGS holds {train,valid,test}/{0,1}/ROW.jpg, or zips of them
-    python benchmarks/teacher.py OUT targets.csv
-    pcam train OUT --recipe pcam --targets targets.csv --run RUN
-    python benchmarks/shipped_model.py ship RUN OUT
+python benchmarks/shipped_model.py gather JPEGS OUT    # JPEGS holds {train,valid,test}/{0,1}/ROW.jpg, or zips of them
+python benchmarks/teacher.py OUT targets.csv
+pcam train OUT --recipe pcam --targets targets.csv --run RUN
+python benchmarks/shipped_model.py ship RUN OUT
 """
 
 import csv
@@ -17,14 +17,14 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import log_loss
 
-from pcam_utils import shipped
-from pcam_utils.calibrate import apply_temperature, expected_calibration_error, fit_temperature
-from pcam_utils.download import STEM
-from pcam_utils.evaluate import choose_threshold, operating_point
-from pcam_utils.model import load_model
-from pcam_utils.predict import predict_views
-from pcam_utils.sources import open_data
-from pcam_utils.train import read_history, read_record
+from pcam_utils.data.download import STEM
+from pcam_utils.data.sources import open_data
+from pcam_utils.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from pcam_utils.evaluation.metrics import choose_threshold, operating_point
+from pcam_utils.evaluation.predictions import predict_views
+from pcam_utils.models import shipped
+from pcam_utils.models.networks import load_model
+from pcam_utils.training.run import read_history, read_record
 
 FOLDER = click.Path(path_type=Path, exists=True)
 
@@ -39,7 +39,9 @@ def main():
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--kaggle", type=FOLDER, help="Add the competition's lossless training images to 'train'.")
 @click.option("--hold-back", default=0, show_default=True, help="Leave so many of these out, to try the weights on.")
-@click.option("--sample", type=FOLDER, help="Add the training patches of a simulated sample: not of seed 0, the lessons'.")
+@click.option(
+    "--sample", type=FOLDER, help="Add the training patches of a simulated sample: not of seed 0, the lessons'."
+)
 def gather(jpegs, out, kaggle, hold_back, sample):
     """Write JPEG patches in the official layout, with the names of what they are."""
     out.mkdir(parents=True)
@@ -139,7 +141,9 @@ def _seen(train, names):
     return {
         "looks": np.concatenate([shipped.look(batch) for batch in train.batches()]),
         "official_rows": np.array([row["name"] for row in rows if row["source"] == "official"], np.uint32),
-        "kaggle_ids": np.array([list(bytes.fromhex(row["name"])) for row in rows if row["source"] == "kaggle"], np.uint8),
+        "kaggle_ids": np.array(
+            [list(bytes.fromhex(row["name"])) for row in rows if row["source"] == "kaggle"], np.uint8
+        ),
     }
 
 

@@ -28,11 +28,17 @@ def write_slide(path, size):
     """A tiled TIFF of one simulated slide again and again, written tile by tile."""
     import tifffile
 
-    from pcam_utils.tissue import render_slide
+    from pcam_utils.simulated.tissue import render_slide
 
     piece = render_slide((0, 14), size=1024).image
-    tiles = (piece[y % 1024 : y % 1024 + 256, x % 1024 : x % 1024 + 256] for y in range(0, size, 256) for x in range(0, size, 256))
-    tifffile.imwrite(path, tiles, shape=(size, size, 3), dtype="uint8", tile=(256, 256), photometric="rgb", compression="deflate")
+    tiles = (
+        piece[y % 1024 : y % 1024 + 256, x % 1024 : x % 1024 + 256]
+        for y in range(0, size, 256)
+        for x in range(0, size, 256)
+    )
+    tifffile.imwrite(
+        path, tiles, shape=(size, size, 3), dtype="uint8", tile=(256, 256), photometric="rgb", compression="deflate"
+    )
 
 
 def measure(path):
@@ -52,7 +58,9 @@ def measure(path):
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     heat = names["heat_map"](network, reader)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{reader.dimensions[0]:6} × {reader.dimensions[1]:<6} {heat.size:7} squares {time.perf_counter() - begun:6.1f} s, peak of memory +{grown:.0f} MB")
+    print(
+        f"{reader.dimensions[0]:6} × {reader.dimensions[1]:<6} {heat.size:7} squares {time.perf_counter() - begun:6.1f} s, peak of memory +{grown:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

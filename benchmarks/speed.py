@@ -45,7 +45,9 @@ def table(out, title, speeds, unit="images/s"):
     rows = [(name, np.median(s), np.median(np.array(s) / first)) for name, s in speeds.items()]
     click.echo(f"\n{title}\n\n| | {unit} | ratio |\n|---|---|---|")
     for name, value, ratio in rows:
-        click.echo(f"| {name} | {value:,.3g} | {ratio:.3g} |" if value < 10 else f"| {name} | {value:,.0f} | {ratio:.3g} |")
+        click.echo(
+            f"| {name} | {value:,.3g} | {ratio:.3g} |" if value < 10 else f"| {name} | {value:,.0f} | {ratio:.3g} |"
+        )
     stem = title.split(":")[0].lower().replace(" ", "_")
     with open(out / f"{stem}.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", unit, "ratio"), *rows])
@@ -77,10 +79,10 @@ def draw(out):
 
 def augmentation(out, data):
     """The course's list of operations, at the same probabilities, in three libraries; and Keras's own layers."""
-    from pcam_utils.augment import OPERATIONS, Augment
-    from pcam_utils.augment_imgaug import imgaug_sequence
-    from pcam_utils.model import keras
-    from pcam_utils.sources import open_data
+    from pcam_utils.data.sources import open_data
+    from pcam_utils.models.networks import keras
+    from pcam_utils.training.augment import OPERATIONS, Augment
+    from pcam_utils.training.augment_imgaug import imgaug_sequence
 
     images = open_data(data, only=("train",)).split("train").images[:BATCH]
     on_device = keras.ops.convert_to_tensor(images)
@@ -97,13 +99,18 @@ def augmentation(out, data):
     }
     table(out, "Augmentation: one process, batches of 64", in_turn({k: v for k, v in ways.items() if v}, BATCH))
     single = {name: Augment({name: operation}) for name, operation in OPERATIONS.items()}
-    found = in_turn({name: _graph(lambda layer=layer: layer(on_device, training=True)) for name, layer in single.items()}, BATCH)
-    click.echo("\nOurs, each operation alone, µs an image: " + ", ".join(f"{k} {1e6 / np.median(v):.0f}" for k, v in found.items()))
+    found = in_turn(
+        {name: _graph(lambda layer=layer: layer(on_device, training=True)) for name, layer in single.items()}, BATCH
+    )
+    click.echo(
+        "\nOurs, each operation alone, µs an image: "
+        + ", ".join(f"{k} {1e6 / np.median(v):.0f}" for k, v in found.items())
+    )
 
 
 def _graph(function):
     """As it runs inside the compiled training step."""
-    from pcam_utils.platform import as_graph
+    from pcam_utils.runtime.backend import as_graph
 
     compiled = as_graph(function)
     return lambda: np.asarray(compiled())
@@ -119,8 +126,8 @@ def _albumentations(images):
         click.echo("albumentations is not installed, so it is left out.")
         return None
 
-    from pcam_utils.augment import HOLE, OPERATIONS
-    from pcam_utils.augment_imgaug import stain_table
+    from pcam_utils.training.augment import HOLE, OPERATIONS
+    from pcam_utils.training.augment_imgaug import stain_table
 
     class Stain(A.ImageOnlyTransform):
         def get_params(self):
@@ -155,9 +162,9 @@ def _albumentations(images):
 
 def reading(out, data, number=2048):
     """Shuffled batches from each kind of file, all in the page cache, beside copying them within memory."""
-    from pcam_utils.packing import pack_images
-    from pcam_utils.patches import Rows
-    from pcam_utils.sources import open_data
+    from pcam_utils.data.packing import pack_images
+    from pcam_utils.data.patches import Rows
+    from pcam_utils.data.sources import open_data
 
     images = open_data(data, only=("train",)).split("train").images[:number]
     order = np.random.default_rng(0).permutation(len(images))
@@ -194,7 +201,7 @@ def packing(out, tiffs):
     """Packing a folder of TIFF files, beside decoding them alone with the same threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from pcam_utils.packing import pack_images, read_image
+    from pcam_utils.data.packing import pack_images, read_image
 
     files = sorted(Path(tiffs).glob("*.tif"))
 
@@ -208,7 +215,11 @@ def packing(out, tiffs):
             os.environ["PCAM_CACHE"] = folder
             pack_images(files, progress=False)
 
-    table(out, f"Packing: {len(files):,} TIFF files", in_turn({"decode alone": decode, "decode and pack": pack}, len(files), 5))
+    table(
+        out,
+        f"Packing: {len(files):,} TIFF files",
+        in_turn({"decode alone": decode, "decode and pack": pack}, len(files), 5),
+    )
 
 
 # (c) Training -------------------------------------------------------------------------------------------------------
@@ -217,7 +228,11 @@ def packing(out, tiffs):
 def training(out, data, blocks=12, steps=5):
     """First step and steady steps of the whole network: Keras as it comes, ours, and the bare step."""
     workers = {mode: _worker(mode, data) for mode in ("default", "ours", "bare")}
-    names = {"default": "compile + fit, default settings", "ours": "ours, from HDF5, augmented", "bare": "bare step, one batch"}
+    names = {
+        "default": "compile + fit, default settings",
+        "ours": "ours, from HDF5, augmented",
+        "bare": "bare step, one batch",
+    }
     first = {mode: _steps(worker, 1) for mode, worker in workers.items()}
     click.echo("\nFirst step, s: " + ", ".join(f"{names[mode]} {seconds:.1f}" for mode, seconds in first.items()))
     click.echo(f"ours / default: {first['ours'] / first['default']:.2f}")
@@ -280,10 +295,10 @@ def profile(out, data, steps=5):
 
 def prediction(out, data, number=512):
     """One, four and eight views of each patch, traced before."""
-    from pcam_utils.model import load_model
-    from pcam_utils.platform import prepare
-    from pcam_utils.predict import VIEWS, predict
-    from pcam_utils.sources import open_data
+    from pcam_utils.data.sources import open_data
+    from pcam_utils.evaluation.predictions import VIEWS, predict
+    from pcam_utils.models.networks import load_model
+    from pcam_utils.runtime.backend import prepare
 
     prepare(0)
     model, patches = load_model("pcam"), open_data(data, only=("train",)).split("train").take(slice(number))
@@ -303,11 +318,13 @@ def memory(out, data, number=262_144):
             file.truncate(number * 96 * 96 * 3)  # takes no space on disk: holes read as zeros
         with multiprocessing.get_context("spawn").Pool(1) as fresh:  # here, earlier peaks would hide what is added
             seconds, added = fresh.apply(_draw_patches, (path, number))
-    click.echo(f"\nMemory: 1,000 random patches of {number:,} took {seconds:.2f} s and added {added:.1f} MB at the peak")
+    click.echo(
+        f"\nMemory: 1,000 random patches of {number:,} took {seconds:.2f} s and added {added:.1f} MB at the peak"
+    )
 
 
 def _draw_patches(path, number):
-    from pcam_utils.patches import FileRows, Rows
+    from pcam_utils.data.patches import FileRows, Rows
 
     rows = Rows(FileRows(path, 0, (number, 96, 96, 3)))
     order = np.random.default_rng(0).permutation(number)[:1000]
@@ -337,7 +354,9 @@ PARTS = {part.__name__: part for part in (augmentation, reading, training, profi
 @click.command(help="Measure speed and memory side by side.")
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default="data/sample", show_default=True)
-@click.option("--tiffs", type=click.Path(path_type=Path, exists=True), help="Folder of TIFF files: also times packing them.")
+@click.option(
+    "--tiffs", type=click.Path(path_type=Path, exists=True), help="Folder of TIFF files: also times packing them."
+)
 @click.option("--out", type=click.Path(path_type=Path), default="build/bench", show_default=True)
 def main(parts, data, tiffs, out):
     out.mkdir(parents=True, exist_ok=True)

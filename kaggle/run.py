@@ -22,7 +22,9 @@ def run(folder, out, minutes):
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     source = parameters.source
     out.mkdir(parents=True, exist_ok=True)
-    parameters.source += f"\nINPUT, OUT, MINUTES = Path({str(folder.absolute())!r}), Path({str(out.absolute())!r}), {minutes}"
+    parameters.source += (
+        f"\nINPUT, OUT, MINUTES = Path({str(folder.absolute())!r}), Path({str(out.absolute())!r}), {minutes}"
+    )
     try:
         with tempfile.TemporaryDirectory() as scratch:  # packed images take 7.7 GB, if all are there
             os.environ["TMPDIR"] = scratch

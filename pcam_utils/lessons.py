@@ -50,7 +50,9 @@ def find_lessons(folder=FOLDER, numbers=()):
         raise InputError(f"There are no lessons in {folder}; run this where the course's notebooks folder is.")
     unknown = sorted(set(numbers) - {lesson.name[:2] for lesson in lessons})
     if unknown:
-        raise InputError(f"There is no lesson {unknown[0]}; there are {', '.join(lesson.name[:2] for lesson in lessons)}.")
+        raise InputError(
+            f"There is no lesson {unknown[0]}; there are {', '.join(lesson.name[:2] for lesson in lessons)}."
+        )
     return [lesson for lesson in lessons if not numbers or lesson.name[:2] in numbers]
 
 
@@ -152,8 +154,10 @@ def store(notebook, lesson):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                         "language_info": {"name": "python"}}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     with replacing(lesson) as temporary:
         nbformat.write(nbformat.from_dict(notebook), temporary)
 

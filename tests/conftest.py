@@ -1,8 +1,6 @@
 """What many tests need: tiny data in each layout, a cache of their own, and the command line."""
 
-import csv
 import gzip
-import hashlib
 import inspect
 import os
 import shutil
@@ -13,10 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
-
-SPLITS = ("train", "valid", "test")
-STEM = "camelyonpatch_level_2_split_"
+from helpers import SPLITS, STEM, write_csv, write_tiffs
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +44,7 @@ def pcam():
     options = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
     def run(*arguments):
-        from pcam_utils.cli import main
+        from pcam_utils.cli.commands import main
 
         return CliRunner(**options).invoke(main, [str(argument) for argument in arguments])
 
@@ -74,8 +69,18 @@ def pcam_folder(tmp_path, random_patches):
     those of some splits, `storage` goes to h5py (chunks, compression), and `packed` leaves .h5.gz alone.
     """
 
-    def make(name="pcam", *, splits=SPLITS, n=12, images=None, labels=None, meta=True, packed=False, simulated=False,
-             **storage):
+    def make(
+        name="pcam",
+        *,
+        splits=SPLITS,
+        n=12,
+        images=None,
+        labels=None,
+        meta=True,
+        packed=False,
+        simulated=False,
+        **storage,
+    ):
         folder = tmp_path / name
         folder.mkdir()
         for split in splits:
@@ -117,18 +122,3 @@ def kaggle_folder(tmp_path, random_patches):
         return folder
 
     return make
-
-
-def write_tiffs(folder, images):
-    """Write TIFFs named by the SHA-1 of their RGB bytes, and return the names in the order of `images`."""
-    folder.mkdir(parents=True)
-    names = [hashlib.sha1(image.tobytes()).hexdigest() for image in images]
-    for name, image in zip(names, images):
-        Image.fromarray(image).save(folder / f"{name}.tif")
-    return names
-
-
-def write_csv(path, header, rows):
-    """Write a table with these column names."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])

@@ -38,7 +38,9 @@ def run(name):
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH")
+    }
     if constraints:
         environment["PIP_CONSTRAINT"] = constraints.as_uri()  # a path may hold spaces
     begun = time.monotonic()
@@ -47,9 +49,13 @@ def run(name):
         passed = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode == 0
     minutes = (time.monotonic() - begun) / 60
     counts = re.findall(r"(\d+ passed.*?) in ", (OUT / f"{name}.log").read_text())
-    versions = subprocess.run([folder / ".venv/bin/python", "-m", "pip", "freeze"], capture_output=True, text=True).stdout
+    versions = subprocess.run(
+        [folder / ".venv/bin/python", "-m", "pip", "freeze"], capture_output=True, text=True
+    ).stdout
     (OUT / f"{name}_freeze.txt").write_text(versions)
-    main = ", ".join(re.findall(r"^((?:tensorflow|keras|numpy|jax)(?:[-_]cpu)?==\S+)", versions, re.M | re.I)).replace("==", " ")
+    main = ", ".join(re.findall(r"^((?:tensorflow|keras|numpy|jax)(?:[-_]cpu)?==\S+)", versions, re.M | re.I)).replace(
+        "==", " "
+    )
     what = "; ".join(counts) if passed else f"failed: see {name}.log"
     return f"| {name} | {python[6:]} | {main} | {what} | {minutes:.1f} |", passed
 

@@ -47,7 +47,10 @@ def serve(folder):
 def seconds(cell):
     """How long a cell of an executed notebook took."""
     times = cell.metadata.execution
-    begun, ended = (datetime.fromisoformat(times[key].replace("Z", "+00:00")) for key in ("iopub.execute_input", "shell.execute_reply"))
+    begun, ended = (
+        datetime.fromisoformat(times[key].replace("Z", "+00:00"))
+        for key in ("iopub.execute_input", "shell.execute_reply")
+    )
     return (ended - begun).total_seconds()
 
 
@@ -85,15 +88,26 @@ def kit(lessons):
     commands = re.search(r"```sh\n(.+?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)[1]
     install = commands[: commands.index("jupyter lab")]
     chosen = " ".join(f"--lesson {lesson.name[:2]}" for lesson in lessons)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull}
-    run(*WITHOUT_NETWORK, "bash", "-ec", f"{install} pcam course data/sample --out course {chosen}", cwd=folder, env=environment)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")} | {
+        "PIP_CONFIG_FILE": os.devnull
+    }
+    run(
+        *WITHOUT_NETWORK,
+        "bash",
+        "-ec",
+        f"{install} pcam course data/sample --out course {chosen}",
+        cwd=folder,
+        env=environment,
+    )
     return (folder / "course/times.csv").read_text().splitlines()
 
 
 def main(place, *numbers):
     shutil.rmtree(OUT / place, ignore_errors=True)
     (OUT / place).mkdir(parents=True)
-    lessons = [lesson for lesson in sorted(ROOT.glob("notebooks/[01]*.ipynb")) if not numbers or lesson.name[:2] in numbers]
+    lessons = [
+        lesson for lesson in sorted(ROOT.glob("notebooks/[01]*.ipynb")) if not numbers or lesson.name[:2] in numbers
+    ]
     begun = time.monotonic()
     rows = {"colab": colab, "kit": kit}[place](lessons)
     rows.append(f"{(time.monotonic() - begun) / 60:.1f} minutes")

@@ -34,7 +34,9 @@ class Page(HTMLParser):
 def book(tmp_path_factory):
     out = tmp_path_factory.mktemp("book")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs", ".", str(out)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert result.returncode == 0, result.stderr
     return {path: Page(path) for path in out.rglob("*.html")}
 
@@ -47,7 +49,7 @@ def test_every_lesson_and_page_is_a_chapter(book):
 
 def test_docstrings_are_a_page_and_not_markup(book):
     (api,) = (path for path in book if path.name == "api.html")
-    assert "pcam_utils.sources.open_data" in book[api].anchors and ".. py:" not in api.read_text(encoding="utf-8")
+    assert "pcam_utils.data.sources.open_data" in book[api].anchors and ".. py:" not in api.read_text(encoding="utf-8")
 
 
 def test_no_link_within_the_book_is_broken(book):

@@ -39,7 +39,10 @@ def lesson(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     """JupyterLab's settings: all cells on the page, also those out of sight; and no questions about news."""
-    chosen = {"notebook-extension/tracker": {"windowingMode": "none"}, "apputils-extension/notification": {"fetchNews": "false"}}
+    chosen = {
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false"},
+    }
     for name, values in chosen.items():
         file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
@@ -53,10 +56,18 @@ def address(lesson, settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={lesson.parent}"]
+    arguments = [
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={lesson.parent}",
+    ]
     environment = {**os.environ, "MPLBACKEND": "", "PCAM_DATA": str(ROOT / "data" / "sample"), "PCAM_OUT": str(lesson.parent / "out"),
                    "JUPYTERLAB_SETTINGS_DIR": str(settings), "PYTHONPATH": str(ROOT)}  # fmt: skip
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *arguments], env=environment, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *arguments], env=environment, stderr=subprocess.DEVNULL
+    )
     address = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -93,7 +104,7 @@ def test_lesson_01_runs_in_jupyterlab_and_shows_its_figures(chromium, address, l
     page.screenshot(path=lesson.parent / "jupyterlab.png")
     shown = page.locator(".jp-RenderedImage img").evaluate_all("images => images.map(i => i.naturalWidth)")
     stored = nbformat.read(LESSON, as_version=4)
-    count = lambda cells: sum(o.output_type == "display_data" for c in cells for o in c.get("outputs", []))  # noqa: E731
+    count = lambda cells: sum(o.output_type == "display_data" for c in cells for o in c.get("outputs", []))
     assert count(cells) == count(stored.cells) > 3
     assert shown and min(shown) > 200
     if os.environ.get("PCAM_SCREENSHOT"):

@@ -13,13 +13,13 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-
-from pcam_utils.model import build_model, keras, load_model
-from pcam_utils.predict import predict
-from pcam_utils.shipped import FOLDER, WEIGHTS
-from pcam_utils.simulate import write_sample
-from pcam_utils.sources import open_data
 from test_devices import SETUP, new_keras
+
+from pcam_utils.data.sources import open_data
+from pcam_utils.evaluation.predictions import predict
+from pcam_utils.models.networks import build_model, keras, load_model
+from pcam_utils.models.shipped import FOLDER, WEIGHTS
+from pcam_utils.simulated.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "20_kaggle_kernel.ipynb"
@@ -27,7 +27,9 @@ NAME = "histopathologic-cancer-detection"
 
 
 #: Two CPUs in the place of Kaggle's two GPUs; then the notebook, with a small network, until it has trained.
-TWO_DEVICES = SETUP["tensorflow"] + """
+TWO_DEVICES = (
+    SETUP["tensorflow"]
+    + """
 import sys
 from pathlib import Path
 import numpy as np
@@ -43,6 +45,7 @@ kept = kernel["roc_auc_score"](kernel["y_valid"], kernel["predict"](kernel["x_va
 assert abs(kept - max(kernel["clock"].scores)) < 1e-6, (kept, kernel["clock"].scores)
 assert kernel["four_views"](np.resize(kernel["test_images"], (129, 96, 96, 3))).shape == (129,)
 """
+)
 
 
 def small(include_top, weights, input_shape):
@@ -89,7 +92,15 @@ def test_it_needs_nothing_that_kaggle_lacks_and_no_internet():
     assert not re.search(r"pcam_utils|imgaug|pip install|https?://|environ\[\"PCAM", source)
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     imported = {(getattr(node, "module", None) or name.name).split(".")[0] for node in imports for name in node.names}
-    assert imported - set(sys.stdlib_module_names) == {"keras", "matplotlib", "numpy", "pandas", "tensorflow", "PIL", "sklearn"}
+    assert imported - set(sys.stdlib_module_names) == {
+        "keras",
+        "matplotlib",
+        "numpy",
+        "pandas",
+        "tensorflow",
+        "PIL",
+        "sklearn",
+    }
 
 
 @pytest.mark.parametrize("place", [".", "competitions"])
@@ -127,7 +138,10 @@ def test_its_changes_leave_the_centre_where_it_is(attached, tmp_path):
     changed, labels = np.asarray(changed).astype(float), np.asarray(labels)[:, 0]
     density, before = (-np.log10(np.maximum(values, 1) / 255) for values in (changed[:, 47, 47].mean(axis=1), labels))
     assert np.corrcoef(density, before)[0, 1] > 0.5 and (changed[:, :32] < 20).all()
-    ways = {tuple(np.argsort([image[41, 47, 0], image[54, 47, 0], image[47, 41, 0], image[47, 54, 0]], kind="stable")) for image in changed}
+    ways = {
+        tuple(np.argsort([image[41, 47, 0], image[54, 47, 0], image[47, 41, 0], image[47, 54, 0]], kind="stable"))
+        for image in changed
+    }
     assert len(ways) == 4  # the bright end is above, below, left and right
 
 
@@ -138,7 +152,9 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
     shutil.rmtree(folder / "weights")
     minutes, begun = 1.2, time.monotonic()
     kernel = run_until("(estimate)", folder, tmp_path, minutes=minutes)
-    assert time.monotonic() - begun < 60 * (minutes + 0.4)  # imports come before its clock starts, figures after the submission
+    assert time.monotonic() - begun < 60 * (
+        minutes + 0.4
+    )  # imports come before its clock starts, figures after the submission
     submission, sample = (
         pd.read_csv(path)
         for path in (tmp_path / "submission.csv", folder / "competitions" / NAME / "sample_submission.csv")
@@ -158,7 +174,9 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
 def test_two_devices_share_the_work_and_the_best_model_is_the_one_that_was_scored(attached, tmp_path):
     folder = attached("competitions")
     shutil.rmtree(folder / "weights")
-    subprocess.run([sys.executable, "-c", TWO_DEVICES, folder, tmp_path], cwd=Path(__file__).parent, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, folder, tmp_path], cwd=Path(__file__).parent, check=True, timeout=300
+    )
 
 
 def test_imagenets_weights_are_known_by_the_name_that_keras_gives_them(attached, tmp_path, monkeypatch):

@@ -26,7 +26,9 @@ def course(tmp_path):
 
 
 def write(path, cells):
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "mine"}}), path)
+    nbformat.write(
+        new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "mine"}}), path
+    )
 
 
 def test_lessons_are_found_in_order_and_by_number(course):
@@ -79,4 +81,6 @@ def test_a_course_without_jupyter_says_what_to_install(monkeypatch, pcam):
     monkeypatch.delattr("pcam_utils.lessons", raising=False)
     monkeypatch.setitem(sys.modules, "nbclient", None)
     result = pcam("course")
-    assert result.exit_code == 2 and 'nbclient' in result.stderr and 'pip install "pcam-utils[notebooks]"' in result.stderr
+    assert (
+        result.exit_code == 2 and "nbclient" in result.stderr and 'pip install "pcam-utils[notebooks]"' in result.stderr
+    )

@@ -16,7 +16,9 @@ ADDRESS = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(
 IMAGES = {"image/png", "image/jpeg"}
 
 of_each_notebook = pytest.mark.parametrize("lesson", NOTEBOOKS, ids=lambda path: path.stem)
-of_each_lesson = pytest.mark.parametrize("lesson", [n for n in NOTEBOOKS if n.name[0] in "01"], ids=lambda path: path.stem)
+of_each_lesson = pytest.mark.parametrize(
+    "lesson", [n for n in NOTEBOOKS if n.name[0] in "01"], ids=lambda path: path.stem
+)
 
 
 def read(lesson):
@@ -33,7 +35,9 @@ def prose(lesson):
 
 
 def figures(lesson):
-    return [(c, o, IMAGES & o.data.keys()) for c in code(lesson) for o in c.outputs if IMAGES & o.get("data", {}).keys()]
+    return [
+        (c, o, IMAGES & o.data.keys()) for c in code(lesson) for o in c.outputs if IMAGES & o.get("data", {}).keys()
+    ]
 
 
 @of_each_lesson
@@ -41,8 +45,17 @@ def test_a_lesson_is_valid_and_says_what_it_needs_and_gives(lesson):
     nbformat.validate(read(lesson))
     text = prose(lesson)
     assert text.startswith(f"# {lesson.name[:2]} · ") and len(re.findall(r"^# ", text, re.M)) == 1
-    for part in ("**You will**", "**Minutes:**", "**Needs:**", "**Next:**", "## Set up", "## Exercises", "## Questions",
-                 "## Take-aways", "## Where to go next"):
+    for part in (
+        "**You will**",
+        "**Minutes:**",
+        "**Needs:**",
+        "**Next:**",
+        "## Set up",
+        "## Exercises",
+        "## Questions",
+        "## Take-aways",
+        "## Where to go next",
+    ):
         assert part in text, part
     assert "not for diagnosis" in text.lower()
 
@@ -52,7 +65,12 @@ def test_badges_and_installation_agree_with_the_one_address(lesson):
     place = f"{ADDRESS.removeprefix('https://github.com/')}/blob/main/notebooks/{lesson.name}"
     assert f"https://colab.research.google.com/github/{place}" in prose(lesson)
     assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in prose(lesson)
-    installs = [line for cell in code(lesson) for line in cell.source.splitlines() if "%pip install --quiet" in line and "pcam" in line]
+    installs = [
+        line
+        for cell in code(lesson)
+        for line in cell.source.splitlines()
+        if "%pip install --quiet" in line and "pcam" in line
+    ]
     assert (lesson.name[0] in "01") == bool(installs)
     assert all(f'"pcam-utils @ git+{ADDRESS}"' in line for line in installs)
 
@@ -87,7 +105,9 @@ def test_outputs_are_stored_in_order_and_without_errors(lesson):
 @of_each_notebook
 def test_nothing_of_the_machine_is_stored(lesson):
     notebook = read(lesson)
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"} and set(notebook.metadata.language_info) == {"name"}
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"} and set(notebook.metadata.language_info) == {
+        "name"
+    }
     for cell in notebook.cells:
         assert "execution" not in cell.metadata
     stored = json.dumps([cell.outputs for cell in code(lesson)])

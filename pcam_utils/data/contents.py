@@ -1,0 +1,79 @@
+"""Says what a folder of patches holds: counts, slides, repeats, and patches that show nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from .patches import content_hashes, fingerprint, is_blank
+
+
+def describe(data, progress=None):
+    """Count what is in the data; every patch is read once or twice.
+
+    Parameters
+    ----------
+    data : pcam_utils.data.sources.Data
+    progress : callable, optional
+        Wraps iterables, as `tqdm.tqdm` does.
+
+    Returns
+    -------
+    dict
+        folder, layout, simulated, classes, and splits: name to patches, positives, negatives (None where unlabelled),
+        slides (None where unknown), repeats (patches equal to an earlier one), blank, fingerprint; and shared_slides:
+        slides that are in more than one split.
+    """
+    splits = {name: _describe_split(patches, progress) for name, patches in data.splits.items()}
+    slides = [set(patches.slides) for patches in data.splits.values() if patches.slides is not None]
+    shared = sum(count > 1 for count in Counter(slide for split in slides for slide in split).values())
+    return {
+        "folder": str(data.folder),
+        "layout": data.layout,
+        "simulated": data.simulated,
+        "classes": list(data.classes),
+        "splits": splits,
+        "shared_slides": shared if slides else None,
+    }
+
+
+def _describe_split(patches, progress):
+    batches = patches.batches() if progress is None else progress(patches.batches(), total=-(-len(patches) // 256))
+    labelled = patches.labels is not None
+    return {
+        "patches": len(patches),
+        "positives": int(patches.labels.sum()) if labelled else None,
+        "negatives": int((patches.labels == 0).sum()) if labelled else None,
+        "slides": len(np.unique(patches.slides)) if patches.slides is not None else None,
+        "blank": int(sum(is_blank(batch).sum() for batch in batches)),
+        "repeats": len(patches) - len(np.unique(content_hashes(patches, progress))),
+        "fingerprint": fingerprint(patches),
+    }
+
+
+def examples(patches, *, each=8, seed=0):
+    """Draw up to `each` patches of each class, class by class; of all where labels are unknown.
+
+    Returns
+    -------
+    Patches
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(len(patches)) if patches.labels is None else patches.labels
+    classes = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    return patches.take(np.concatenate([rng.permutation(members)[:each] for members in classes]))
+
+
+def as_table(facts):
+    """The facts of `describe` as lines for a person."""
+    kind = "simulated pictures, not patients' tissue" if facts["simulated"] else "as found, no mark of being simulated"
+    lines = [f"{facts['folder']}: layout '{facts['layout']}', {kind}"]
+    columns = ("patches", "negatives", "positives", "slides", "repeats", "blank")
+    lines.append("split  " + "".join(f"{column:>11}" for column in columns))
+    for name, split in facts["splits"].items():
+        cells = ("unknown" if split[column] is None else f"{split[column]:,}" for column in columns)
+        lines.append(f"{name:<7}" + "".join(f"{cell:>11}" for cell in cells))
+    if facts["shared_slides"] is not None:
+        lines.append(f"slides in more than one split: {facts['shared_slides']}")
+    return "\n".join(lines)

@@ -1,0 +1,376 @@
+"""Finds and opens data: official HDF5, the Kaggle competition's folder, class folders, or plain images."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import InputError, reason
+from ..runtime.places import workspace
+from .download import SPLITS, STEM, unpack
+from .packing import IMAGE_SUFFIXES, pack_images
+from .patches import SIZE, FileRows, Patches, Rows
+
+KAGGLE_INPUTS = (
+    "/kaggle/input/histopathologic-cancer-detection",
+    "/kaggle/input/competitions/histopathologic-cancer-detection",
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    layout : str
+        'pcam' (official HDF5), 'kaggle', 'classes' (one sub-folder a class) or 'images' (a plain folder).
+    splits : dict of str to Patches
+    classes : tuple of str
+        What the labels 0 and 1 mean.
+    """
+
+    folder: Path
+    layout: str
+    splits: dict = field(default_factory=dict)
+    classes: tuple = ("no tumour in the centre", "tumour in the centre")
+
+    def split(self, name):
+        """Return one split, or raise `InputError`."""
+        if name not in self.splits:
+            raise InputError(f"{self.folder} has no split '{name}' here; choose another, or get its files.")
+        return self.splits[name]
+
+    @property
+    def simulated(self):
+        """True if any of the patches are simulated."""
+        return any(patches.simulated for patches in self.splits.values())
+
+
+def find_data(sample=None):
+    """Find the data that are at hand: `PCAM_DATA`, Kaggle's input, `data/pcam`, and last the simulated sample.
+
+    Parameters
+    ----------
+    sample : path, optional
+        Where the simulated sample is, or is written if nothing else is found; data/sample if left out.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    sample = workspace() / "data" / "sample" if sample is None else sample
+    if os.environ.get("PCAM_DATA"):
+        return Path(os.environ["PCAM_DATA"])
+    for place in (*KAGGLE_INPUTS, workspace() / "data" / "pcam"):
+        if Path(place).is_dir() and any(Path(place).iterdir()):
+            return Path(place)
+    if not Path(sample).is_dir() or not any(Path(sample).iterdir()):
+        from ..simulated.sample import write_sample
+
+        write_sample(sample)
+    return Path(sample)
+
+
+def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
+    """Open a folder of patches; its layout is recognised.
+
+    Parameters
+    ----------
+    folder : path
+    only : collection of str, optional
+        Open these splits alone, where the layout has splits: spares unpacking the others.
+    fit : {None, 'resize', 'crop'}
+        What to do with images of another size than 96×96 pixels: refuse them, resize them, or cut out the centre.
+    labels : path, optional
+        CSV with the columns id and label: labels of a split that has none of its own.
+    progress : bool
+        Show a progress bar while images are packed or archives unpacked.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    InputError
+        If nothing usable is there, or something is broken.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.exists():
+        raise InputError(f"There is no folder {folder}; name an existing one, or write the sample with 'pcam sample'.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, but a folder is needed; name the folder that holds it.")
+    try:
+        data = _recognise(folder, only or SPLITS, fit, progress)
+    except PermissionError as error:
+        raise InputError(f"{error.filename} may not be read; change its permissions.") from error
+    for patches in data.splits.values():
+        if not len(patches):
+            raise InputError(f"The {patches.name} split of {folder} has no rows; get the files again.")
+    return _with_labels(data, labels) if labels else data
+
+
+def _recognise(folder, only, fit, progress):
+    if any((folder / f"{STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
+        return _open_pcam(folder, only, progress)
+    if (folder / "train_labels.csv").exists() or (folder / "sample_submission.csv").exists():
+        return _open_kaggle(folder, only, fit, progress)
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _images_in(path))
+    if {path.name for path in inside} & {*SPLITS, "val", "validation"}:
+        raise InputError(
+            f"{folder} holds the images of '{inside[0].name}' but no train_labels.csv; get it too, or name the folder "
+            "that holds the two classes."
+        )
+    if len(inside) == 2:
+        return _open_classes(folder, inside, fit, progress)
+    if len(inside) > 2:
+        raise InputError(
+            f"{folder} holds {len(inside)} folders of images ({', '.join(p.name for p in inside[:4])}…), "
+            "but two classes are needed; keep two."
+        )
+    files = _images_in(folder)
+    if files:
+        images = pack_images(files, fit=fit, progress=progress)
+        patches = Patches(Rows(images), _unique([file.stem for file in files], folder))
+        return Data(folder, "images", {"images": _mark(patches, folder)})
+    raise InputError(
+        f"{folder} holds no patches; expected {STEM}*_x.h5, train_labels.csv with train/*.tif, "
+        "two folders of images, or images."
+    )
+
+
+# Official HDF5 -----------------------------------------------------------------------------------------------------
+
+
+def _open_pcam(folder, only, progress):
+    splits = {}
+    for split in (split for split in SPLITS if split in only):
+        path = _h5_path(folder, f"{STEM}{split}_x", progress)
+        if path:
+            splits[split] = _open_split(folder, split, path, progress)
+    return Data(folder, "pcam", splits)
+
+
+def _h5_path(folder, stem, progress):
+    """The .h5 file of this stem, unpacked from .h5.gz the first time; None if there is neither."""
+    plain, packed = folder / f"{stem}.h5", folder / f"{stem}.h5.gz"
+    if plain.exists():
+        return plain
+    return unpack(packed, keep=True, progress=progress) if packed.exists() else None
+
+
+def _open_split(folder, split, x_path, progress):
+    images = _dataset(x_path, "x", (SIZE, SIZE, 3))
+    y_path = _h5_path(folder, f"{STEM}{split}_y", progress)
+    labels = _check_labels(Rows(_dataset(y_path, "y", (1, 1, 1)))[:].ravel(), y_path) if y_path else None
+    with h5py.File(x_path, "r") as file:
+        simulated = bool(file["x"].attrs.get("simulated", False))
+    return Patches(
+        Rows(images),
+        ids=np.array([f"{split}_{row}" for row in range(len(images))]),
+        labels=labels,
+        slides=_read_slides(folder / f"{STEM}{split}_meta.csv"),
+        name=split,
+        simulated=simulated,
+    )
+
+
+def _dataset(path, name, row_shape):
+    """Open one HDF5 dataset, past HDF5 where its bytes lie in one piece: faster, and safe across processes."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise PermissionError(error.errno, error.strerror, str(path)) from error
+        raise InputError(
+            f"{path} is not a whole HDF5 file (truncated, or a web page in its place); get it again."
+        ) from error
+    if name not in file:
+        raise InputError(
+            f"{path} has no dataset '{name}', only: {', '.join(file) or 'nothing'}; get the official file."
+        )
+    dataset = file[name]
+    shape = getattr(dataset, "shape", None)  # a group has none
+    if not shape or shape[1:] not in ((row_shape,) if name == "x" else (row_shape, ())):
+        raise InputError(
+            f"'{name}' in {path} has the shape {shape}, but (N, {', '.join(map(str, row_shape))}) is needed; "
+            "get the official file."
+        )
+    if dataset.dtype != np.uint8:
+        raise InputError(f"'{name}' in {path} holds {dataset.dtype}, but uint8 is needed; get the official file.")
+    if dataset.chunks is None and dataset.id.get_offset() is not None:
+        return FileRows(path, dataset.id.get_offset(), dataset.shape)
+    return dataset
+
+
+def _read_slides(path):
+    if not path.exists():
+        return None
+    rows = _read_csv(path, ("wsi",))
+    return np.array([row["wsi"] for row in rows])
+
+
+# The Kaggle competition's folder -----------------------------------------------------------------------------------
+
+
+def _open_kaggle(folder, only, fit, progress):
+    splits = {}
+    labels_path, sample_path = folder / "train_labels.csv", folder / "sample_submission.csv"
+    if "train" in only and labels_path.exists():
+        labels = _read_labels(labels_path)
+        splits["train"] = _kaggle_split(folder, "train", list(labels), labels_path, fit, progress)
+        splits["train"] = replace(splits["train"], labels=np.array(list(labels.values()), np.uint8))
+    if "test" in only and (sample_path.exists() or (folder / "test").is_dir()):
+        ids = [row["id"] for row in _read_csv(sample_path, ("id",))] if sample_path.exists() else None
+        splits["test"] = _kaggle_split(folder, "test", ids, sample_path, fit, progress)
+    return Data(folder, "kaggle", splits)
+
+
+def _kaggle_split(folder, split, ids, csv_path, fit, progress):
+    found = _images_in(folder / split)
+    files = dict(zip(_unique([file.stem for file in found], folder / split).tolist(), found))
+    ids = sorted(files) if ids is None else ids
+    _unique(ids, csv_path)
+    without_image, without_row = [i for i in ids if i not in files], sorted(set(files) - set(ids))
+    if without_image:
+        raise InputError(
+            f"{csv_path} names {len(without_image)} images that are not in {folder / split} "
+            f"(the first: {without_image[0]}); get both again."
+        )
+    if without_row:
+        raise InputError(
+            f"{folder / split} holds {len(without_row)} images that {csv_path} does not name "
+            f"(the first: {without_row[0]}); get both again."
+        )
+    # Fitted images no longer are what their names promise.
+    content_ids = fit is None and bool(ids) and all(len(i) == 40 and set(i) <= set("0123456789abcdef") for i in ids)
+    images = pack_images([files[i] for i in ids], fit=fit, check_sha1=content_ids, progress=progress)
+    slides_path = folder / "slides.csv"
+    slides = (
+        {row["id"]: row["slide"] for row in _read_csv(slides_path, ("id", "slide"))} if slides_path.exists() else {}
+    )
+    patches = Patches(
+        Rows(images),
+        np.array(ids),
+        slides=np.array([slides[i] for i in ids]) if all(i in slides for i in ids) and ids else None,
+        name=split,
+        content_ids=content_ids,
+    )
+    return _mark(patches, folder)
+
+
+# Folders of images -------------------------------------------------------------------------------------------------
+
+
+def _open_classes(folder, class_folders, fit, progress):
+    files = [_images_in(class_folder) for class_folder in class_folders]
+    images = pack_images(files[0] + files[1], fit=fit, progress=progress)
+    ids = [f"{file.parent.name}/{file.stem}" for file in files[0] + files[1]]
+    labels = np.repeat(np.array([0, 1], np.uint8), [len(files[0]), len(files[1])])
+    patches = Patches(Rows(images), _unique(ids, folder), labels, name="train")
+    return Data(folder, "classes", {"train": _mark(patches, folder)}, tuple(path.name for path in class_folders))
+
+
+def _images_in(folder):
+    if not folder.is_dir():
+        return []
+    # Hidden files are no images, whatever their suffix: macOS puts a '._x.tif' beside 'x.tif' on foreign disks.
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in seen if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _mark(patches, folder):
+    return replace(patches, simulated=(folder / "SIMULATED.txt").exists())
+
+
+# Tables ------------------------------------------------------------------------------------------------------------
+
+
+def _with_labels(data, path):
+    """Give the unlabelled split that `path` names all ids of its labels."""
+    labels = _read_labels(Path(path))
+    for name, patches in data.splits.items():
+        if patches.labels is None and set(patches.ids) <= set(labels):
+            found = np.array([labels[i] for i in patches.ids], np.uint8)
+            return replace(data, splits={**data.splits, name: replace(patches, labels=found)})
+    raise InputError(f"{path} does not label every patch of an unlabelled split of {data.folder}; check its ids.")
+
+
+def _read_labels(path):
+    rows = _read_csv(path, ("id", "label"))
+    _unique([row["id"] for row in rows], path)
+    for number, row in enumerate(rows, start=2):
+        if row["label"] not in ("0", "1"):
+            raise InputError(f"{path}, line {number}: the label is '{row['label']}', but 0 or 1 is needed; correct it.")
+    return {row["id"]: int(row["label"]) for row in rows}
+
+
+def read_probabilities(path, ids):
+    """Read what `pcam predict` wrote: the probability of each of these patches, from a table of id,label.
+
+    Parameters
+    ----------
+    path : path
+    ids : (N,) str
+
+    Returns
+    -------
+    (N,) float32
+    """
+    rows = _read_csv(path, ("id", "label"))
+    found = dict(zip(_unique([row["id"] for row in rows], path).tolist(), (row["label"] for row in rows)))
+    missing = next((i for i in ids if i not in found), None)
+    if missing is not None:
+        raise InputError(f"{path} has no probability for the patch {missing}; predict all patches again.")
+    try:
+        values = np.array([found[i] for i in ids], np.float32)
+    except ValueError:
+        values = np.array([np.nan])
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"{path} holds labels that are no probabilities from 0 to 1; predict the patches again.")
+    return values
+
+
+def _read_csv(path, columns):
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in columns if column not in (reader.fieldnames or [])]
+            if missing:
+                raise InputError(
+                    f"{path} has no column '{missing[0]}'; its first line must name: {', '.join(columns)}."
+                )
+            rows = list(reader)
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}; check the name.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason(error)}); name a CSV table that can.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a readable CSV table ({error}); get it again.") from error
+    if not rows:
+        raise InputError(f"{path} has no rows; get it again.")
+    for number, row in enumerate(rows, start=2):
+        if any(row[column] is None for column in columns):
+            raise InputError(f"{path}, line {number} is too short; each line needs: {', '.join(columns)}.")
+    return rows
+
+
+def _unique(ids, where):
+    values, counts = np.unique(np.asarray(ids), return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")
+    return np.asarray(ids)
+
+
+def _check_labels(labels, where):
+    wrong = np.setdiff1d(labels, (0, 1))
+    if len(wrong):
+        raise InputError(f"{where} holds the label {wrong[0]}, but only 0 and 1 are labels; get the official file.")
+    return labels

@@ -1,0 +1,122 @@
+"""Splits labelled patches into a part to train on and a part to choose by, without leaking where that can be known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+
+from ..errors import InputError
+from .patches import Patches, content_hashes
+
+OFFICIAL = "the official train and valid splits: no slide is on both sides"
+BY_SLIDE = "split by slide: no slide is on both sides"
+AT_RANDOM = (
+    "split at random, with exact repeats on one side: slides are unknown, so patches of one slide are on both sides "
+    "and the validation score is likely too good"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two parts of the labelled data, and a sentence on how they were made and what that risks."""
+
+    train: Patches
+    valid: Patches
+    how: str
+
+
+def train_valid(data, *, fraction=0.2, seed=0, progress=None):
+    """Give the patches to train on and those to choose by.
+
+    The official splits where both are there; else by slide where slides are known; else stratified at random with
+    exact repeats kept on one side.
+
+    Parameters
+    ----------
+    data : pcam_utils.data.sources.Data
+    fraction : float
+        Share of the patches to choose by, between 0 and 0.5, if the split is made here.
+    seed : int
+    progress : callable, optional
+        Wraps the iterable of batches while repeats are looked for.
+
+    Returns
+    -------
+    Split
+    """
+    train = data.split("train")
+    if "valid" in data.splits and data.splits["valid"].labels is not None:
+        split = Split(train, data.splits["valid"], OFFICIAL)
+    else:
+        train.require_both_classes()
+        groups = train.slides if train.slides is not None else content_hashes(train, progress)
+        part = by_group if train.slides is not None else at_random
+        chosen = part(train.labels, groups, fraction=fraction, seed=seed)
+        valid = replace(train.take(chosen), name="valid")
+        split = Split(train.take(~chosen), valid, BY_SLIDE if part is by_group else AT_RANDOM)
+    split.train.require_both_classes()
+    split.valid.require_both_classes()
+    return split
+
+
+def by_group(labels, groups, *, fraction=0.2, seed=0):
+    """Choose whole groups, with about `fraction` of the patches and of each class.
+
+    Parameters
+    ----------
+    labels : (N,) int
+    groups : (N,) str
+        The slide of each patch.
+    fraction : float
+        Between 0 and 0.5.
+    seed : int
+
+    Returns
+    -------
+    (N,) bool
+        True for the chosen part.
+    """
+    folds = _folds(fraction)
+    if len(np.unique(groups)) < 2:
+        raise InputError("All patches come from one slide, so no split by slide can be made; add other slides.")
+    rarer = int(min(np.bincount(labels, minlength=2)))
+    if rarer < 2:
+        raise InputError("Each class needs at least two patches to be split; add more.")
+    folds = min(folds, len(np.unique(groups)), rarer)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    _, chosen = next(splitter.split(np.zeros(len(labels)), labels, groups))
+    return np.isin(np.arange(len(labels)), chosen)
+
+
+def at_random(labels, contents, *, fraction=0.2, seed=0):
+    """Choose patches at random, stratified by label, with equal contents kept together.
+
+    Parameters
+    ----------
+    labels : (N,) int
+    contents : (N,) str
+        A digest of each patch, equal for exact repeats.
+    fraction : float
+        Between 0 and 0.5.
+    seed : int
+
+    Returns
+    -------
+    (N,) bool
+        True for the chosen part.
+    """
+    _folds(fraction)
+    _, first, member = np.unique(contents, return_index=True, return_inverse=True)
+    if min(np.bincount(labels[first], minlength=2)) < 2:
+        raise InputError("Each class needs at least two different patches to be split; add more.")
+    splitter = StratifiedShuffleSplit(1, test_size=max(fraction, 2 / len(first)), random_state=seed)
+    _, chosen = next(splitter.split(first, labels[first]))
+    return np.isin(member, chosen)
+
+
+def _folds(fraction):
+    if not 0 < fraction <= 0.5:
+        raise InputError(f"The share to choose by is {fraction}, but it must lie above 0 and not above 0.5.")
+    return round(1 / fraction)

@@ -1,0 +1,63 @@
+"""Asks whether probabilities mean what they say, and makes them do so."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from sklearn.metrics import log_loss
+
+#: Probabilities are kept this far from 0 and 1 before their logarithms are taken.
+_EDGE = 1e-7
+
+
+def expected_calibration_error(labels, probabilities, *, bins=15):
+    """Mean distance between what is predicted and how often it comes true, over bins of equal size.
+
+    Parameters
+    ----------
+    labels : (N,) int of 0 and 1
+    probabilities : (N,) float
+    bins : int
+        The patches, in the order of their probabilities, are cut into so many parts of equal size (Nguyen and
+        O'Connor 2015, arXiv:1508.05154).
+
+    Returns
+    -------
+    float
+        0 is perfect; 0.1 means that a prediction is off by ten percentage points on average.
+    """
+    labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    gaps = [abs(labels[part].mean() - probabilities[part].mean()) * len(part) for part in parts]
+    return float(sum(gaps) / len(labels))
+
+
+def fit_temperature(labels, views):
+    """The temperature T by which dividing the logits makes the averaged probabilities most likely.
+
+    T above 1 makes a network less sure of itself; the order of its predictions for one view does not change
+    (Guo et al. 2017, arXiv:1706.04599). Fit it on validation patches.
+
+    Parameters
+    ----------
+    labels : (N,) int of 0 and 1
+    views : (N, V) float
+        Probabilities of each view, from `pcam_utils.evaluation.predictions.predict_views`; their arithmetic mean is what is fitted.
+
+    Returns
+    -------
+    float
+        Between 0.05 and 20.
+    """
+
+    def loss(log_temperature):
+        return log_loss(labels, apply_temperature(views, np.exp(log_temperature)).mean(axis=1))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+def apply_temperature(probabilities, temperature):
+    """Divide the logits of probabilities by a temperature."""
+    return expit(logit(np.clip(probabilities, _EDGE, 1 - _EDGE)) / temperature)

@@ -1,0 +1,108 @@
+"""Predicts, also over the mirrored and turned views of each patch (test-time augmentation, TTA)."""
+
+from __future__ import annotations
+
+import csv
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..files import replacing
+from ..models.networks import keras
+
+_FLIPS = ((), (1,), (1, 2), (2,))  # axes of (N, rows, columns, 3) that are reversed: the seed's four views
+
+#: Views of each kind of TTA: (swap rows and columns first?, axes to reverse). 'd4' are all symmetries of the square.
+VIEWS = {
+    "none": ((False, ()),),
+    "flips": tuple((False, axes) for axes in _FLIPS),
+    "d4": tuple((swap, axes) for swap in (False, True) for axes in _FLIPS),
+}
+MEANS = ("arithmetic", "geometric")
+
+
+def predict(model, patches, *, tta="flips", mean="arithmetic", batch_size=64, progress=True):
+    """Probability of tumour in the centre of each patch, averaged over its views.
+
+    Parameters
+    ----------
+    model : keras.Model
+        (N, 96, 96, 3) uint8 to (N, 1) probabilities.
+    patches : Patches
+    tta : {'none', 'flips', 'd4'}
+        1, 4 or 8 views.
+    mean : {'arithmetic', 'geometric'}
+        The 2019 article took the geometric mean (and called it an average).
+    batch_size : int
+        Patches at a time; times the number of views go through the network at once.
+    progress : bool
+
+    Returns
+    -------
+    (N,) float64
+        Between 0 and 1.
+    """
+    return average(predict_views(model, patches, tta=tta, batch_size=batch_size, progress=progress), mean)
+
+
+def predict_views(model, patches, *, tta="flips", batch_size=64, progress=True):
+    """Probability for each view of each patch: (N, number of views) float64; see `predict`."""
+    viewing = view_model(model, tta)
+    out = np.empty((len(patches), len(VIEWS[tta])))
+    batch_size = min(batch_size, len(patches))
+    bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=None if progress else True, delay=2)
+    with bar:
+        for start in range(0, len(patches), batch_size):
+            batch = patches.images[start : start + batch_size]
+            # Filled up to full size: another shape would make the backend compile the network once more.
+            full = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)])
+            out[start : start + len(batch)] = viewing.predict_on_batch(full)[: len(batch)]
+            bar.update(len(batch))
+    return out
+
+
+@lru_cache(maxsize=4)  # tracing the wrapped network costs seconds, and training asks after every epoch
+def view_model(model, tta):
+    """Wrap a classifier so that it makes the views itself, on the device: (N, 96, 96, 3) to (N, views)."""
+    if tta not in VIEWS:
+        raise InputError(f"'{tta}' is no kind of TTA; choose one of {', '.join(VIEWS)}.")
+    patches = keras.Input(model.input_shape[1:], dtype="uint8")
+    views = []
+    for swap, axes in VIEWS[tta]:
+        view = keras.ops.transpose(patches, (0, 2, 1, 3)) if swap else patches
+        for axis in axes:  # one by one: Keras 3.3 refuses several
+            view = keras.ops.flip(view, axis)
+        views.append(view)
+    stacked = keras.ops.concatenate(views, axis=0) if len(views) > 1 else views[0]
+    probabilities = keras.ops.reshape(model(stacked), (len(views), -1))
+    return keras.Model(patches, keras.ops.transpose(probabilities))
+
+
+def average(views, mean="arithmetic"):
+    """Average probabilities over views: (N, V) to (N,), by the 'arithmetic' or the 'geometric' mean."""
+    if mean not in MEANS:
+        raise InputError(f"'{mean}' is no mean; choose one of {', '.join(MEANS)}.")
+    if mean == "arithmetic":
+        return views.mean(axis=1)
+    with np.errstate(divide="ignore"):
+        return np.exp(np.log(views).mean(axis=1))
+
+
+def write_submission(path, ids, probabilities):
+    """Write `id,label` rows with probabilities, in the order given, as Kaggle wants them.
+
+    Parameters
+    ----------
+    path : path
+    ids : (N,) str
+    probabilities : (N,) float
+        Between 0 and 1.
+    """
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("id", "label"))
+        rows.writerows((i, f"{p:.8g}") for i, p in zip(ids, probabilities))
+    return Path(path)

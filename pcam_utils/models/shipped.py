@@ -1,0 +1,142 @@
+"""Reads and writes the classifier that comes with the package: its weights, its record, and what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from ..data.patches import SIZE, is_blank
+from ..errors import InputError, reason
+from ..files import replacing, write_json
+
+FOLDER = Path(__file__).with_name("weights")
+RECORD, WEIGHTS, SEEN = "nasnetmobile_pcam.json", "nasnetmobile_pcam.npz", "nasnetmobile_pcam_seen.npz"
+_FIELDS = 3  #: a look at a patch is the mean colour of 3×3 fields
+_NEAR = (
+    2  #: looks that differ by no more than this, on a scale of 255, are taken for the same patch, recompressed or not
+)
+
+
+def read_record(folder=FOLDER):
+    """What is known of the shipped classifier: its runs, temperature, operating point, and checksums."""
+    try:
+        return json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{Path(folder) / RECORD} cannot be read; install pcam-utils again.") from error
+
+
+def read_weights(folder=FOLDER):
+    """Read the arrays of the shipped classifier: those of the backbone in its own order, then the head's two.
+
+    Returns
+    -------
+    list of float32 arrays
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not bit for bit the one that the record describes.
+    """
+    return [array.astype(np.float32) for array in _read_arrays(folder, WEIGHTS).values()]
+
+
+def write(folder, arrays, record, seen):
+    """Write the three files of a classifier, weights as float16.
+
+    Parameters
+    ----------
+    folder : path
+    arrays : list of array
+        The backbone's weights in its own order, then kernel and bias of the head.
+    record : dict
+        Whatever should be known of the classifier; the checksums are added.
+    seen : dict of str to array
+        What it was trained on: `looks` of all patches (see `look`), and what names them.
+
+    Returns
+    -------
+    dict
+        The record as written.
+    """
+    folder = Path(folder)
+    with np.errstate(over="ignore"):  # found, and refused, on the next line
+        halves = {f"{place:04d}": np.asarray(array, np.float16) for place, array in enumerate(arrays)}
+    if not all(np.isfinite(half).all() for half in halves.values()):
+        raise InputError("Some weights are too large for float16, so the classifier cannot be written; train it anew.")
+    for name, content in ((WEIGHTS, halves), (SEEN, seen)):
+        with replacing(folder / name) as temporary:
+            np.savez_compressed(temporary, **content)
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, SEEN)}
+    write_json(folder / RECORD, {**record, "sha256": sums})
+    return read_record(folder)
+
+
+def look(images):
+    """What a patch looks like from afar: the mean colours of 3×3 fields, much the same before and after JPEG.
+
+    Parameters
+    ----------
+    images : (N, 96, 96, 3) uint8
+
+    Returns
+    -------
+    (N, 27) uint8
+    """
+    field = SIZE // _FIELDS
+    means = images.reshape(len(images), _FIELDS, field, _FIELDS, field, 3).mean(axis=(2, 4))
+    return np.rint(means).astype(np.uint8).reshape(len(images), -1)
+
+
+def seen_in_training(patches, folder=FOLDER):
+    """Tell which patches look like ones that the shipped classifier was trained on.
+
+    Parameters
+    ----------
+    patches : Patches
+
+    Returns
+    -------
+    (N,) bool
+        A few in a thousand are mistaken; blank patches are never counted, as they all look alike.
+    """
+    known = KDTree(_read_arrays(folder, SEEN)["looks"].astype(np.float32))
+    found = []
+    for batch in patches.batches():
+        distance, _ = known.query(look(batch).astype(np.float32), p=np.inf, distance_upper_bound=_NEAR + 0.5)
+        found.append(np.isfinite(distance) & ~is_blank(batch))
+    return np.concatenate(found)
+
+
+def unseen_first(patches, number, seed=0, folder=FOLDER):
+    """Draw patches at random, of four times as many; those that the shipped classifier was trained on come last.
+
+    Parameters
+    ----------
+    patches : Patches
+    number : int
+        How many to draw; fewer where there are not as many.
+    seed : int
+
+    Returns
+    -------
+    Patches
+    """
+    pool = patches.take(np.random.default_rng(seed).permutation(len(patches))[: 4 * number])
+    return pool.take(np.argsort(seen_in_training(pool, folder), kind="stable")[:number])
+
+
+def _read_arrays(folder, name):
+    path = Path(folder) / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason(error)}); install pcam-utils again.") from error
+    if hashlib.sha256(content).hexdigest() != read_record(folder)["sha256"][name]:
+        raise InputError(f"{path} is damaged: its SHA-256 is not the one in {RECORD}; install pcam-utils again.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,86 @@
+"""Knows the devices that compute: is there a GPU, what to click to get one, and how a batch is spread over several."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+
+from ..errors import InputError
+from .backend import load_keras
+from .places import where
+
+SEVERAL_DEVICES_KERAS = (3, 10)  #: equal from here on; with 3.3 and 3.7, losses differ from those of one device
+
+
+def has_gpu():
+    """True if the Keras backend sees a GPU or TPU."""
+    if load_keras().backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def gpu_hint():
+    """One sentence: there is a GPU, or what to click to get one."""
+    if has_gpu():
+        return "A GPU is there: everything runs at full size."
+    if shutil.which("nvidia-smi") and where() == "local":
+        extra = {"jax": "jax[cuda12]"}.get(load_keras().backend.backend(), "tensorflow[and-cuda]")
+        return f'An NVIDIA card is there, but not in use, so this lesson runs small. pip install "{extra}", and restart the kernel.'
+    return (
+        "No GPU is in use, so this lesson runs small. "
+        + {
+            "colab": "To get one: Runtime → Change runtime type → T4 GPU → Save, then run from the top.",
+            "kaggle": "To get one: Settings → Accelerator → GPU T4 x2, then run from the top.",
+            "local": "That is fine: it takes minutes on a laptop.",
+        }[where()]
+    )
+
+
+def several_devices(number):
+    """Spread training over the first devices of this machine: GPUs if there are any, else what the backend calls CPUs.
+
+    Each step's batch is divided among them, by the backend's own engine: `tf.distribute.MirroredStrategy` or Keras's
+    `DataParallel` on JAX.
+
+    Parameters
+    ----------
+    number : int
+
+    Returns
+    -------
+    callable
+        Makes a context; build and compile the model in such contexts. On JAX the devices serve the whole process.
+
+    Raises
+    ------
+    InputError
+        If there are fewer, or Keras is too old to train on several.
+    """
+    keras = load_keras()
+    if number > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS:
+        raise InputError(
+            f"Keras {keras.__version__} learns something else on several devices than on one; "
+            f"update it to {'.'.join(map(str, SEVERAL_DEVICES_KERAS))} or newer, or use one device."
+        )
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        here = [
+            device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        ]
+    else:
+        here = keras.distribution.list_devices()
+    if not 1 <= number <= len(here):
+        raise InputError(
+            f"{number} devices were asked for, but the machine has {len(here)}; ask for at least 1 and at most that."
+        )
+    if number == 1:
+        return nullcontext
+    if keras.backend.backend() == "tensorflow":
+        return tf.distribute.MirroredStrategy(here[:number]).scope
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=here[:number]))
+    return nullcontext

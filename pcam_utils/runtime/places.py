@@ -1,0 +1,69 @@
+"""Knows where the course runs and keeps its results, and the versions worth writing down."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..errors import InputError
+from .backend import load_keras
+
+DRIVE = Path("/content/drive")  #: where Colab mounts it
+_RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
+
+
+def where():
+    """Where this runs: 'colab', 'kaggle' or 'local'."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+        return "kaggle"
+    return "colab" if "COLAB_RELEASE_TAG" in os.environ else "local"
+
+
+def workspace():
+    """The course's folder, relative to here: lessons that run in its `notebooks` folder find what lies beside it."""
+    return Path("..") if Path.cwd().name == "notebooks" else Path(".")
+
+
+def results_folder():
+    """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace.
+
+    Raises
+    ------
+    InputError
+        If it is on a Drive that is not mounted: what is written there would be lost with the machine.
+    """
+    folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
+    if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
+        raise InputError(
+            f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, and run this cell again."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def version_line():
+    """The versions that differ most often between two people who compare results, in one line."""
+    keras, found = load_keras(), versions()
+    return f"Python {found['python']}, Keras {keras.__version__} on {keras.backend.backend()}, NumPy {found['numpy']}"
+
+
+def versions():
+    """Versions of what decides a result, for the record of a run.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    found = {
+        "python": platform.python_version(),
+        "machine": f"{sys.platform} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    for package in _RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,11 @@
+"""Tissue that no patient had, and the sample cut from it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "sample": ["write_sample"],
+        "tissue": ["render_slide"],
+    },
+)

@@ -1,0 +1,12 @@
+"""Augmentation, recipes, and the run that survives interruption."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augment": ["OPERATIONS", "Augment", "stain"],
+        "recipes": ["RECIPES", "Settings"],
+        "run": ["batches", "train"],
+    },
+)

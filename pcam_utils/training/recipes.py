@@ -1,0 +1,112 @@
+"""The named ways to train: phases, heads and augmentation, and the settings that a run is kept with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..errors import InputError
+from ..models.networks import choose_start
+from .augment import OPERATIONS, PLAIN
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of choices.
+
+    Attributes
+    ----------
+    name : str
+    epochs : int
+    batch_size : int
+    learning_rate : float
+        Of Adam, at the start of the phase.
+    train_fraction : float
+        Share of the backbone that trains, from its top: 0 is the head alone.
+    cosine : bool
+        Let the learning rate fall to zero along a cosine over the phase.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    train_fraction: float = 1.0
+    cosine: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A head, the phases that train it, and what changes its patches (`AUGMENTS`).
+
+    `from_random` replaces the phases where no pretrained features are kept.
+    """
+
+    head: str
+    phases: tuple
+    from_random: tuple | None = None
+    augment: str = "plain"
+
+
+_FROM_RANDOM = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
+
+RECIPES = {
+    # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
+    "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)), augment="full"),
+    # The head first, so that its random start does not wreck pretrained features. A random start has none to keep and
+    # needs larger steps. The average alone learns faster than the seed's 11,616 inputs to one sigmoid (docs/results.md).
+    "course": Recipe(
+        "average",
+        (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
+        from_random=_FROM_RANDOM,
+    ),
+    # What the weights in this package were trained with, in two runs: from a random start, and on from there with the
+    # answers of another network (--targets); docs/model_card.md.
+    "pcam": Recipe("average", (Phase("whole network", 6, 32, 1e-3, cosine=True),), from_random=_FROM_RANDOM),
+}
+
+
+#: What changes the training patches: the whole list, its symmetries and stain alone, the list in imgaug, or nothing.
+AUGMENTS = {"full": OPERATIONS, "plain": PLAIN, "imgaug": None, "none": None}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All choices that decide a run's result, as they are kept in run.json."""
+
+    recipe: str = "course"
+    backbone: str = "NASNetMobile"
+    weights: str = "auto"
+    head: str | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    targets: str | None = None
+    augment: str | None = None
+    precision: str = "float32"
+    deterministic: bool = False
+    devices: int = 1
+    valid_fraction: float = 0.2
+    seed: int = 0
+
+    def settled(self, say=print):
+        """The same with what was left open replaced by what it means here, so that run.json tells it."""
+        if self.recipe not in RECIPES:
+            raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
+        if self.augment not in (None, *AUGMENTS):
+            raise InputError(f"'{self.augment}' is no augmentation; choose one of {', '.join(AUGMENTS)}.")
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
+        weights = choose_start(self.backbone, self.weights, say=say)
+        recipe = RECIPES[self.recipe]
+        return replace(self, weights=weights, head=self.head or recipe.head, augment=self.augment or recipe.augment)
+
+    def phases(self):
+        """The recipe's phases for this start, with the number of epochs asked for."""
+        recipe = RECIPES[self.recipe]
+        phases = recipe.from_random if recipe.from_random and self.weights == "none" else recipe.phases
+        if self.epochs is None:
+            return phases
+        first = [replace(phase, epochs=min(phase.epochs, self.epochs - 1)) for phase in phases[:-1]]
+        last = replace(phases[-1], epochs=self.epochs - sum(phase.epochs for phase in first))
+        return tuple(phase for phase in (*first, last) if phase.epochs > 0)

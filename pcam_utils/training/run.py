@@ -1,0 +1,334 @@
+"""Trains a model by a named recipe, keeps the best, and goes on exactly where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from ..data.patches import fingerprint
+from ..data.sources import read_probabilities
+from ..data.splits import train_valid
+from ..errors import InputError
+from ..evaluation.metrics import choose_threshold
+from ..evaluation.predictions import predict
+from ..files import replacing, write_json
+from ..models.networks import build_model, freeze, keras, load_model
+from ..runtime.backend import prepare
+from ..runtime.devices import several_devices
+from ..runtime.places import versions
+from .augment import Augment
+from .augment_imgaug import imgaug_sequence
+from .recipes import AUGMENTS, Settings
+
+
+def train(data, run, settings=Settings(), *, resume=False, say=print, progress=True):
+    """Train on a folder's patches and keep everything that belongs to the run in one folder.
+
+    Parameters
+    ----------
+    data : pcam_utils.data.sources.Data
+    run : path
+        Gets best.keras (highest validation AUC), history.csv, run.json, valid_ids.txt and state.npz (to resume).
+    settings : Settings
+    resume : bool
+        Go on with an interrupted run, with the settings it was started with.
+    say : callable
+        Told one line at a time.
+    progress : bool
+        Show Keras's progress bar.
+
+    Returns
+    -------
+    dict
+        The record, as in run.json: what was trained on what, with which settings and versions, and how it ended.
+
+    Raises
+    ------
+    InputError
+        If the run exists and `resume` is not set, or cannot be resumed, or the data cannot be trained on.
+    """
+    run = Path(run)
+    record = _open_run(run, resume)
+    settings = Settings(**record["settings"]) if record else settings.settled(say)
+    prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
+    split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
+    say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
+    prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
+    if record and record["fingerprints"] != prints:
+        raise InputError(
+            f"{run} was trained on other patches than {data.folder} holds now; name its data, or a new run."
+        )
+    scope = several_devices(settings.devices)
+    with scope():
+        model = build_model(settings.backbone, settings.weights, settings.head, say=say)
+        trainee = behind_augmentation(model, settings.augment, seed=settings.seed)
+    record = record or _new_record(data, split, settings, prints, model)
+    write_json(run / "run.json", record)
+    if "valid" not in data.splits:
+        with replacing(run / "valid_ids.txt") as temporary:
+            temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
+    goals = _goals(split.train, settings.targets)
+    keeper = _Keeper(run, model, split.valid, settings.patience, say)
+    keeper.load(trainee)
+    history = _train_phases(trainee, scope, split, goals, settings, keeper, progress)
+    return _finish(run, record, history, split)
+
+
+def _open_run(run, resume):
+    """The record of an earlier start, or None for a new run."""
+    if resume and (run / "run.json").exists():
+        return read_record(run)
+    # Hidden names are what a killed process left half-written.
+    if run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
+        raise InputError(f"{run} exists already; resume it with --resume if it is a run, or name another.")
+    return None
+
+
+def read_record(run):
+    """Read run.json of a run, or say in one sentence that it is no run."""
+    path = Path(run) / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        Settings(**record["settings"])
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run} is not a training run (no readable run.json); train one with 'pcam train'.") from error
+
+
+def read_history(run):
+    """Rows of a run's history.csv: dicts of epoch, loss, val_loss, val_auc and seconds, as text."""
+    with open(Path(run) / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _new_record(data, split, settings, prints, model):
+    return {
+        "settings": asdict(settings),
+        "phases": [asdict(phase) for phase in settings.phases()],
+        "data": str(data.folder),
+        "layout": data.layout,
+        "simulated": data.simulated,
+        "classes": list(data.classes),
+        "split": split.how,
+        "patches": {"train": len(split.train), "valid": len(split.valid)},
+        "positives": {"train": int(split.train.labels.sum()), "valid": int(split.valid.labels.sum())},
+        "fingerprints": prints,
+        "parameters": model.count_params(),
+        "versions": {"backend": keras.backend.backend(), **versions()},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _goals(patches, targets):
+    """What the network shall say: the labels, or halfway to another model's probabilities (distillation).
+
+    Of Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
+    """
+    labels = patches.labels.astype(np.float32)
+    return labels if targets is None else (labels + read_probabilities(targets, patches.ids)) / 2
+
+
+def _train_phases(trainee, scope, split, goals, settings, keeper, progress):
+    before = 0
+    for phase in settings.phases():
+        epochs = range(before, before + phase.epochs)
+        before = epochs.stop
+        if keeper.epoch >= epochs.stop or keeper.stopped:
+            continue
+        keeper.say(
+            f"Phase '{phase.name}': {phase.epochs} epochs, batch {phase.batch_size}, Adam {phase.learning_rate:g}."
+        )
+        steps = max(1, len(split.train) // phase.batch_size)
+        freeze(keeper.network, phase.train_fraction)
+        with scope():
+            _compile(trainee, phase, steps)
+        keeper.start(trainee, epochs)
+        stream = batches(split.train, phase.batch_size, goals=goals, seed=settings.seed, start=keeper.epoch)
+        trainee.fit(
+            _through_imgaug(stream, settings.seed, keeper.epoch * steps) if settings.augment == "imgaug" else stream,
+            steps_per_epoch=steps,
+            initial_epoch=keeper.epoch,
+            epochs=epochs.stop,
+            callbacks=[keeper],
+            shuffle=False,  # the stream is shuffled already
+            verbose="auto" if progress else 0,
+        )
+    return keeper.history
+
+
+def behind_augmentation(model, augment, *, seed=0):
+    """Put the changes of training patches in front of a network, on the same device; both share their weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `build_model`.
+    augment : str
+        A name in `recipes.AUGMENTS`; without a list there, the model itself comes back.
+    seed : int
+
+    Returns
+    -------
+    keras.Model
+        Train this one, and keep the other.
+    """
+    if AUGMENTS[augment] is None:
+        return model
+    patches = keras.Input(model.input_shape[1:], dtype="uint8")
+    changed = Augment(AUGMENTS[augment], seed=seed, name="augment")(patches)
+    return keras.Model(patches, model(changed))
+
+
+def _through_imgaug(stream, seed, start):
+    """The stream's batches, changed on the CPU; each batch depends on the seed and its number alone."""
+    sequence = imgaug_sequence()
+    for step, (images, goals) in enumerate(stream, start):
+        sequence.seed_(int(np.random.SeedSequence([seed, step]).generate_state(1)[0] >> 1))
+        yield sequence(images=images), goals
+
+
+def _compile(model, phase, steps):
+    rate = phase.learning_rate
+    if phase.cosine:
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
+    # XLA makes JAX what it is, but on TensorFlow it costs minutes to compile, and on a CPU it is ten times slower.
+    jit = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=jit)
+    # Built now, or Keras traces the whole training step twice: once before and once after the slots exist.
+    model.optimizer.build(model.trainable_variables)
+
+
+def batches(patches, batch_size, *, goals=None, seed=0, start=0):
+    """Yield shuffled training batches for ever; each epoch depends on the seed and its number alone.
+
+    Parameters
+    ----------
+    patches : Patches
+    batch_size : int
+        The few patches that do not fill a batch are left to another epoch's order.
+    goals : (N,) float32, optional
+        What is learned instead of the labels.
+    seed, start : int
+        `start` is the number of the first epoch.
+
+    Yields
+    ------
+    (batch_size, 96, 96, 3) uint8, (batch_size, 1) float32
+    """
+    batch_size = min(batch_size, len(patches))
+    goals = patches.labels.astype(np.float32) if goals is None else goals
+    epoch = start
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(len(patches))
+        for step in range(len(patches) // batch_size):
+            rows = order[step * batch_size : (step + 1) * batch_size]
+            yield patches.images[rows], goals[rows, None]
+        epoch += 1
+
+
+class _Keeper(keras.callbacks.Callback):
+    """After each epoch: score, keep the best model, and write all that is needed to go on from here."""
+
+    def __init__(self, run, network, valid, patience, say):
+        super().__init__()
+        self.run, self.network, self.valid, self.patience, self.say = run, network, valid, patience, say
+        self.history, self.state = [], {}
+
+    @property
+    def epoch(self):
+        return len(self.history)
+
+    @property
+    def best(self):
+        return max((row["val_auc"] for row in self.history), default=-math.inf)
+
+    @property
+    def stopped(self):
+        """True once the AUC has not risen for `patience` epochs."""
+        scores = [row["val_auc"] for row in self.history]
+        return self.patience is not None and bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.patience
+
+    def load(self, model):
+        """Take up the state that an earlier process left, if there is one."""
+        path = self.run / "state.npz"
+        if not path.exists():
+            return
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.state = dict(file)
+            self.history = json.loads(str(self.state.pop("history")))
+            _assign(model.variables, self.state, "model")
+        except Exception as error:
+            raise InputError(f"{path} is corrupt or of another network; remove the run and train again.") from error
+        self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {self.best:.4f}.")
+
+    def start(self, model, epochs):
+        """Enter a phase; take up the optimizer's state if the earlier process was in the middle of it."""
+        if self.state and self.epoch > epochs.start:
+            _assign(model.optimizer.variables, self.state, "optimizer")
+        self.state = {}
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        probabilities = predict(self.network, self.valid, tta="none", progress=False)
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"Training diverged in epoch {epoch + 1}: use float32 or another recipe, in a new run.")
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "val_loss": float(log_loss(self.valid.labels, probabilities)),
+            "val_auc": float(roc_auc_score(self.valid.labels, probabilities)),
+            "seconds": round(time.perf_counter() - self.begun, 1),
+        }
+        self.begun = time.perf_counter()
+        better = row["val_auc"] > self.best
+        self.history.append(row)
+        if better:
+            with replacing(self.run / "best.keras") as temporary:
+                # Wrapped anew to leave out the optimizer, which is twice as large as the network.
+                keras.Model(self.network.inputs[0], self.network.outputs[0], name=self.network.name).save(temporary)
+        self._write_history()
+        self._write_state()
+        kept = ", kept as best.keras" if better else ""
+        self.say(f"Epoch {row['epoch']}: validation AUC {row['val_auc']:.4f}, loss {row['val_loss']:.3f}{kept}.")
+        self.model.stop_training = self.stopped
+
+    def _write_history(self):
+        with replacing(self.run / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, list(self.history[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.history)
+
+    def _write_state(self):
+        """One file holds all that the next epoch depends on, so that it is never half old and half new."""
+        arrays = {"history": np.array(json.dumps(self.history))}
+        for kind, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
+            arrays.update({f"{kind}_{place}": np.asarray(v.numpy()) for place, v in enumerate(variables)})
+        with replacing(self.run / "state.npz") as temporary:
+            np.savez(temporary, **arrays)
+
+
+def _assign(variables, arrays, kind):
+    for place, variable in enumerate(variables):
+        variable.assign(arrays[f"{kind}_{place}"])
+
+
+def _finish(run, record, history, split):
+    """Choose the operating point on the validation patches with the best model, and complete the record."""
+    probabilities = predict(load_model(run / "best.keras"), split.valid, tta="flips", progress=False)
+    record["best"] = max(history, key=lambda row: row["val_auc"])
+    record["operating_point"] = {
+        "threshold": choose_threshold(split.valid.labels, probabilities),
+        "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
+    }
+    record["seconds"] = round(sum(row["seconds"] for row in history), 1)
+    record["ended"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(run / "run.json", record)
+    return record

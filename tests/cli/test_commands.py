@@ -1,0 +1,127 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+SMALL = ("--backbone", "SmallCNN", "--weights", "none", "--epochs", "1")
+
+
+@pytest.fixture
+def trained(pcam, pcam_folder, tmp_path):
+    folder, run = pcam_folder(n=40, simulated=True), tmp_path / "run"
+    result = pcam("train", folder, "--run", run, *SMALL)
+    assert result.exit_code == 0, result.output
+    return folder, run
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_from_official_files_to_metrics_figure_and_submission(pcam, trained, tmp_path):
+    folder, run = trained
+    out = tmp_path / "scores"
+    result = pcam("evaluate", folder, "--run", run, "--out", out, "--baseline")
+    assert result.exit_code == 0, result.output
+    assert "40 simulated patches of 'test'" in result.stdout and "colour alone" in result.stdout
+    assert "Not for diagnosis" in result.stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    predictions = rows_of(out / "predictions.csv")
+    found = roc_auc_score(np.arange(40) % 2, [float(row["label"]) for row in predictions])
+    assert metrics["auc"] == pytest.approx(found, abs=1e-6)
+    assert metrics["tta"] == "flips" and metrics["simulated"] and metrics["slides"] == 2
+    assert set(metrics["operating_points"]) == {"half", "chosen_on_valid"}
+    assert (out / "roc.png").stat().st_size > 10_000 and (run / "history.png").stat().st_size > 10_000
+    assert pcam("predict", folder, "--run", run, "--out", tmp_path / "s.csv").exit_code == 0
+    assert rows_of(tmp_path / "s.csv") == predictions
+
+
+def test_a_model_file_serves_as_well_as_its_run(pcam, trained, tmp_path):
+    folder, run = trained
+    by_run = json.loads(pcam("evaluate", folder, "--run", run, "--json").stdout)
+    by_file = json.loads(pcam("evaluate", folder, "--model", run / "best.keras", "--json").stdout)
+    assert by_file["auc"] == by_run["auc"] and set(by_file["operating_points"]) == {"half"}
+
+
+def test_kaggle_submission_has_exactly_the_ids_of_the_sample_in_its_order(pcam, kaggle_folder, tmp_path):
+    folder, run = kaggle_folder(n=40, n_test=9), tmp_path / "run"
+    assert pcam("train", folder, "--run", run, *SMALL).exit_code == 0
+    assert pcam("predict", folder, "--run", run, "--out", tmp_path / "s.csv").exit_code == 0
+    submission, sample = rows_of(tmp_path / "s.csv"), rows_of(folder / "sample_submission.csv")
+    assert [row["id"] for row in submission] == [row["id"] for row in sample]
+    assert all(0 <= float(row["label"]) <= 1 for row in submission)
+    held_out = json.loads(pcam("evaluate", folder, "--run", run, "--json").stdout)
+    assert held_out["split"] == "valid" and held_out["patches"] == 8
+
+
+def test_labels_from_a_file_score_an_unlabelled_split(pcam, kaggle_folder, tmp_path):
+    folder, run = kaggle_folder(n=40, n_test=10), tmp_path / "run"
+    solution = tmp_path / "solution.csv"
+    ids = [row["id"] for row in rows_of(folder / "sample_submission.csv")]
+    solution.write_text("id,label\n" + "".join(f"{i},{n % 2}\n" for n, i in enumerate(reversed(ids))))
+    assert pcam("train", folder, "--run", run, *SMALL).exit_code == 0
+    result = json.loads(
+        pcam("evaluate", folder, "--run", run, "--labels", solution, "--out", tmp_path / "o", "--json").stdout
+    )
+    truth = {row["id"]: int(row["label"]) for row in rows_of(solution)}
+    predictions = rows_of(tmp_path / "o" / "predictions.csv")
+    expected = roc_auc_score([truth[row["id"]] for row in predictions], [float(row["label"]) for row in predictions])
+    assert result["split"] == "test" and result["auc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_plain_folder_of_images_is_predicted_whole(pcam, trained, tmp_path, random_patches):
+    from PIL import Image
+
+    (tmp_path / "mine").mkdir()
+    for name, image in zip(("b.png", "a.tif", "c.png"), random_patches(3)):
+        Image.fromarray(image).save(tmp_path / "mine" / name)
+    assert pcam("predict", tmp_path / "mine", "--run", trained[1], "--out", tmp_path / "s.csv").exit_code == 0
+    assert [row["id"] for row in rows_of(tmp_path / "s.csv")] == ["a", "b", "c"]
+
+
+def test_data_left_out_is_found_and_said(pcam, trained, tmp_path, monkeypatch):
+    folder, run = trained
+    monkeypatch.setenv("PCAM_DATA", str(folder))
+    result = pcam("predict", "--run", run, "--split", "valid", "--out", tmp_path / "s.csv")
+    assert result.exit_code == 0 and f"using {folder}" in result.stderr
+    assert rows_of(tmp_path / "s.csv")[0]["id"] == "valid_0"
+
+
+def test_sample_writes_both_layouts_that_info_reads(pcam, tmp_path):
+    sizes = ("--train", "8", "--valid", "4", "--test", "4")
+    for layout, train in (("pcam", 8), ("kaggle", 12)):
+        result = pcam("sample", tmp_path / layout, "--layout", layout, *sizes)
+        assert result.exit_code == 0 and "16 simulated patches" in result.stdout
+        facts = json.loads(pcam("info", tmp_path / layout, "--json").stdout)
+        assert facts["simulated"] and facts["layout"] == layout
+        assert facts["splits"]["train"]["patches"] <= train
+        assert "simulated pictures, not patients' tissue" in pcam("info", tmp_path / layout).stdout
+
+
+def test_a_run_that_ended_can_be_resumed_for_nothing(pcam, trained):
+    folder, run = trained
+    before = (run / "state.npz").read_bytes()
+    assert pcam("train", folder, "--run", run, "--resume").exit_code == 0
+    assert (run / "state.npz").read_bytes() == before
+
+
+def test_download_goes_where_it_is_told(pcam, tmp_path, monkeypatch):
+    from pcam_utils.data import download
+
+    asked = {}
+    monkeypatch.setattr(download, "download_pcam", lambda out, splits: asked.update(splits=splits) or out)
+    monkeypatch.setattr(download, "download_kaggle", lambda out: asked.update(kaggle=out) or out)
+    assert pcam("download", tmp_path, "--split", "valid", "--split", "test").exit_code == 0
+    assert asked["splits"] == ("valid", "test")
+    assert pcam("download", tmp_path, "--source", "kaggle").exit_code == 0 and asked["kaggle"] == tmp_path
+
+
+def test_the_packages_own_model_predicts_where_none_is_named(pcam, pcam_folder, tmp_path):
+    folder = pcam_folder()
+    for name, chosen in (("a.csv", ()), ("b.csv", ("--model", "pcam"))):
+        assert pcam("predict", folder, *chosen, "--out", tmp_path / name).exit_code == 0
+    assert rows_of(tmp_path / "a.csv") == rows_of(tmp_path / "b.csv")
+    assert all(0 < float(row["label"]) < 1 for row in rows_of(tmp_path / "a.csv"))

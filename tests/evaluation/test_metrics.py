@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pcam_utils.errors import InputError
+from pcam_utils.evaluation.metrics import (
+    _ranked,
+    _weighted_auc,
+    auc_difference,
+    auc_interval,
+    choose_threshold,
+    evaluate,
+    operating_point,
+)
+
+
+def scores(n=400, separation=1.0, seed=0, digits=2):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    logits = rng.normal(labels * separation)
+    return labels, np.round(1 / (1 + np.exp(-logits)), digits)  # rounded, so that there are ties
+
+
+def test_weighted_auc_equals_scikit_learn_on_the_repeated_patches():
+    labels, probabilities = scores()
+    weights = np.random.default_rng(1).integers(0, 4, len(labels))
+    expected = roc_auc_score(np.repeat(labels, weights), np.repeat(probabilities, weights))
+    assert _weighted_auc(*_ranked(labels, probabilities), weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_interval_covers_the_true_auc_about_as_often_as_it_says():
+    true = 0.7602499  # of two normal distributions one standard deviation apart: Phi(1 / sqrt(2))
+    covered = 0
+    for seed in range(100):
+        low, high = auc_interval(*scores(300, seed=seed, digits=9), draws=300)
+        covered += low <= true <= high
+    assert 88 <= covered <= 100
+
+
+def test_drawing_whole_slides_widens_the_interval_where_slides_differ():
+    rng = np.random.default_rng(0)
+    slides = np.repeat(np.arange(12), 40)
+    labels = np.tile([0, 1], 240)
+    probabilities = rng.normal(labels * np.repeat(rng.uniform(-1, 3, 12), 40))
+    low, high = auc_interval(labels, probabilities)
+    low_slides, high_slides = auc_interval(labels, probabilities, groups=slides)
+    assert high_slides - low_slides > 1.5 * (high - low)
+
+
+def test_operating_point_counts_by_hand():
+    point = operating_point([0, 0, 0, 1, 1], [0.1, 0.5, 0.9, 0.5, 0.4], 0.5)
+    assert point == {
+        "threshold": 0.5, "sensitivity": 0.5, "specificity": pytest.approx(1 / 3),
+        "true_positives": 1, "false_negatives": 1, "true_negatives": 1, "false_positives": 2,
+    }  # fmt: skip
+
+
+def test_chosen_threshold_has_the_largest_sum_of_sensitivity_and_specificity():
+    labels, probabilities = scores()
+    points = [operating_point(labels, probabilities, at) for at in np.unique(probabilities)]
+    best = max(p["sensitivity"] + p["specificity"] for p in points)
+    chosen = operating_point(labels, probabilities, choose_threshold(labels, probabilities))
+    assert chosen["sensitivity"] + chosen["specificity"] == pytest.approx(best)
+
+
+def test_evaluate_gives_the_whole_picture_and_says_what_was_drawn():
+    labels, probabilities = scores()
+    slides = np.arange(len(labels)) // 20
+    metrics = evaluate(labels, probabilities, slides=slides, thresholds={"chosen": 0.3})
+    assert metrics["auc"] == pytest.approx(roc_auc_score(labels, probabilities))
+    assert metrics["auc_low"] < metrics["auc"] < metrics["auc_high"]
+    assert "slides" in metrics["interval"] and metrics["slides"] == 20
+    assert set(metrics["operating_points"]) == {"half", "chosen"}
+    assert "patches" in evaluate(labels, probabilities)["interval"]
+
+
+def test_one_class_is_refused_in_a_sentence():
+    with pytest.raises(InputError, match="both classes"):
+        auc_interval([1, 1], [0.2, 0.3])
+
+
+def test_paired_difference_is_that_of_the_aucs_and_narrower_than_unpaired():
+    labels, probabilities = scores(digits=9)
+    worse = probabilities + np.random.default_rng(5).normal(0, 0.05, len(labels))
+    difference, low, high = auc_difference(labels, probabilities, worse)
+    assert difference == pytest.approx(roc_auc_score(labels, probabilities) - roc_auc_score(labels, worse))
+    assert low < difference < high
+    own_low, own_high = auc_interval(labels, probabilities)
+    assert high - low < 0.5 * (own_high - own_low)
+    assert auc_difference(labels, worse, worse) == (0, 0, 0)

@@ -1,0 +1,74 @@
+import csv
+
+import numpy as np
+import pytest
+
+from pcam_utils.data.patches import Patches, Rows
+from pcam_utils.errors import InputError
+from pcam_utils.evaluation.predictions import VIEWS, average, predict, predict_views, view_model, write_submission
+from pcam_utils.models.networks import build_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model("SmallCNN", "none")
+
+
+@pytest.fixture(scope="module")
+def patches():
+    images = np.random.default_rng(0).integers(0, 256, (21, 96, 96, 3), dtype=np.uint8)
+    return Patches(Rows(images), np.arange(21).astype(str))
+
+
+def views_of(images, tta):
+    """The views in plain NumPy."""
+    flips = [images, images[:, ::-1], images[:, ::-1, ::-1], images[:, :, ::-1]]
+    turned = images.swapaxes(1, 2)
+    turned_flips = [turned, turned[:, ::-1], turned[:, ::-1, ::-1], turned[:, :, ::-1]]
+    return {"none": [images], "flips": flips, "d4": flips + turned_flips}[tta]
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_views_equal_those_made_in_numpy_whatever_the_batch_size(model, patches, tta):
+    expected = np.stack([model.predict_on_batch(view).ravel() for view in views_of(patches.images[:], tta)], axis=1)
+    for batch_size in (8, 64):
+        found = predict_views(model, patches, tta=tta, batch_size=batch_size, progress=False)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_d4_does_not_care_how_a_patch_lies(model, patches):
+    turned = Patches(Rows(np.rot90(patches.images[:], axes=(1, 2)).copy()), patches.ids)
+    as_is, after = (predict(model, p, tta="d4", progress=False) for p in (patches, turned))
+    np.testing.assert_allclose(after, as_is, atol=1e-5)
+    one_view, after = (predict(model, p, tta="none", progress=False) for p in (patches, turned))
+    assert np.abs(after - one_view).max() > 1e-3  # the network itself does care
+
+
+def test_the_views_of_d4_are_eight_different_ones():
+    image = np.arange(9).reshape(1, 3, 3, 1)
+    assert len({view.tobytes() for view in map(np.ascontiguousarray, views_of(image, "d4"))}) == 8
+
+
+def test_means_by_hand():
+    views = np.array([[0.1, 0.9], [0.0, 0.5]])
+    np.testing.assert_allclose(average(views), [0.5, 0.25])
+    np.testing.assert_allclose(average(views, "geometric"), [0.3, 0.0])
+
+
+def test_the_wrapped_network_is_made_once(model):
+    assert view_model(model, "flips") is view_model(model, "flips")
+
+
+def test_unknown_names_are_refused(model, patches):
+    with pytest.raises(InputError, match="'rotate' is no kind of TTA"):
+        predict(model, patches, tta="rotate", progress=False)
+    with pytest.raises(InputError, match="'median' is no mean"):
+        predict(model, patches, mean="median", progress=False)
+
+
+def test_submission_has_header_order_and_enough_digits(tmp_path):
+    probabilities = np.random.default_rng(0).random(5)
+    path = write_submission(tmp_path / "new" / "s.csv", list("edcba"), probabilities)
+    rows = list(csv.reader(open(path)))
+    assert rows[0] == ["id", "label"] and [row[0] for row in rows[1:]] == list("edcba")
+    np.testing.assert_allclose([float(row[1]) for row in rows[1:]], probabilities, rtol=1e-7)

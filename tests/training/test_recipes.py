@@ -1,0 +1,37 @@
+import pytest
+
+from pcam_utils.errors import InputError
+from pcam_utils.training.recipes import AUGMENTS, RECIPES, Settings
+
+
+@pytest.mark.parametrize("recipe, weights, epochs, expected", [
+    ("seed", "none", None, [(2, 32), (6, 64)]),
+    ("seed", "none", 3, [(2, 32), (1, 64)]),
+    ("seed", "none", 1, [(1, 64)]),
+    ("course", "imagenet", None, [(1, 32), (5, 32)]),
+    ("course", "none", None, [(5, 32)]),
+    ("course", "none", 2, [(2, 32)]),
+    ("course", "pcam", 2, [(1, 32), (1, 32)]),
+    ("pcam", "none", None, [(5, 32)]),
+    ("pcam", "pcam", None, [(6, 32)]),
+])  # fmt: skip
+def test_recipes_and_epochs(recipe, weights, epochs, expected):
+    phases = Settings(recipe=recipe, weights=weights, epochs=epochs).phases()
+    assert [(phase.epochs, phase.batch_size) for phase in phases] == expected
+
+
+def test_seed_recipe_is_as_published():
+    assert {phase.learning_rate for phase in RECIPES["seed"].phases} == {1e-4}
+    assert all(phase.train_fraction == 1 and not phase.cosine for phase in RECIPES["seed"].phases)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_settles_its_augmentation_unless_another_is_asked_for(recipe):
+    settled = Settings(recipe=recipe, weights="none").settled()
+    assert settled.augment == RECIPES[recipe].augment in AUGMENTS
+    assert Settings(recipe=recipe, weights="none", augment="none").settled().augment == "none"
+
+
+def test_an_unknown_augmentation_is_refused():
+    with pytest.raises(InputError, match="'heavy' is no augmentation; choose one of full, plain, imgaug, none"):
+        Settings(augment="heavy").settled()

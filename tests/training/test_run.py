@@ -1,0 +1,283 @@
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
+
+import h5py
+import numpy as np
+import pytest
+
+from pcam_utils.data.patches import Patches, Rows
+from pcam_utils.data.sources import open_data
+from pcam_utils.errors import InputError
+from pcam_utils.models.networks import keras, load_model
+from pcam_utils.training import run as training
+from pcam_utils.training.recipes import RECIPES, Phase, Recipe, Settings
+from pcam_utils.training.run import batches, read_history, read_record, train
+
+SMALL = Settings(backbone="SmallCNN", weights="none", head="seed", epochs=3)
+
+
+@pytest.fixture
+def easy(pcam_folder, random_patches):
+    """Patches whose label is the brightness of the centre: learnt in seconds."""
+
+    def lit(n, seed):
+        images = random_patches(n, seed) // 2
+        images[1::2, 32:64, 32:64] += 90
+        return images
+
+    return pcam_folder(splits=("train", "valid"), images={"train": lit(160, 0), "valid": lit(40, 1)})
+
+
+def quiet(*_):
+    pass
+
+
+def state_of(run):
+    """All that a run ends with but the clock: weights, optimizer, history."""
+    with np.load(run / "state.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != "history"}
+        history = json.loads(str(file["history"]))
+    for row in history:
+        del row["seconds"]
+    return arrays, history
+
+
+def assert_same_run(one, other):
+    (arrays, history), (other_arrays, other_history) = state_of(one), state_of(other)
+    assert history == other_history
+    assert arrays.keys() == other_arrays.keys()
+    assert all(np.array_equal(arrays[name], other_arrays[name]) for name in arrays)
+    best, other_best = (load_model(run / "best.keras").get_weights() for run in (one, other))
+    assert all(np.array_equal(a, b) for a, b in zip(best, other_best))
+
+
+def test_a_run_learns_and_keeps_everything_that_belongs_to_it(easy, tmp_path):
+    record = train(open_data(easy), tmp_path / "run", SMALL, say=quiet, progress=False)
+    history = read_history(tmp_path / "run")
+    assert [row["epoch"] for row in history] == ["1", "2", "3"]
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    assert record == read_record(tmp_path / "run")
+    assert record["best"]["val_auc"] == max(float(row["val_auc"]) for row in history) > 0.9
+    assert record["patches"] == {"train": 160, "valid": 40} and record["positives"] == {"train": 80, "valid": 20}
+    assert 0 < record["operating_point"]["threshold"] < 1
+    assert record["versions"]["keras"] == keras.__version__
+    assert "official" in record["split"] and not (tmp_path / "run" / "valid_ids.txt").exists()
+
+
+def test_best_is_the_epoch_with_the_highest_validation_auc_not_the_last(easy, tmp_path, monkeypatch):
+    scores = iter([0.6, 0.9, 0.7])
+    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(scores))
+    kept = []
+    original = training._Keeper._write_history
+    monkeypatch.setattr(
+        training._Keeper,
+        "_write_history",
+        lambda self: (original(self), kept.append((self.run / "best.keras").stat().st_mtime_ns)),
+    )
+    record = train(open_data(easy), tmp_path / "run", SMALL, say=quiet, progress=False)
+    assert record["best"]["epoch"] == 2
+    assert kept[0] < kept[1] == kept[2]
+
+
+def test_resuming_remembers_the_best_value_so_far(easy, tmp_path, monkeypatch):
+    """Keras's BackupAndRestore forgets it (keras-team/keras#17012): a worse epoch would overwrite a better file."""
+    data, run = open_data(easy), tmp_path / "run"
+    scores = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(scores))
+    stop_after(monkeypatch, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, run, SMALL, say=quiet, progress=False)
+    monkeypatch.undo()
+    before = (run / "best.keras").read_bytes()
+    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(scores))
+    record = train(data, run, resume=True, say=quiet, progress=False)
+    assert record["best"]["epoch"] == 1 and (run / "best.keras").read_bytes() == before
+
+
+def stop_after(monkeypatch, epochs):
+    original = training._Keeper.on_epoch_end
+
+    def stopping(self, epoch, logs=None):
+        original(self, epoch, logs)
+        if self.epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Keeper, "on_epoch_end", stopping)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_resuming_in_either_phase_or_between_gives_the_same_bits(easy, tmp_path, monkeypatch, epochs):
+    phases = (Phase("head", 2, 32, 1e-3, train_fraction=0.0), Phase("all", 2, 16, 1e-3, cosine=True))
+    monkeypatch.setitem(RECIPES, "two", Recipe("average", phases))
+    data, settings = open_data(easy), Settings(recipe="two", backbone="SmallCNN", weights="none")
+    train(data, tmp_path / "whole", settings, say=quiet, progress=False)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epochs)
+        train(data, tmp_path / "cut", settings, say=quiet, progress=False)
+    keras.utils.set_random_seed(99)  # a new process would not share this one's random state
+    train(data, tmp_path / "cut", resume=True, say=quiet, progress=False)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(easy, tmp_path):
+    """SIGKILL leaves no time to tidy up. PCAM_KILLS sets how often; more make a harder test."""
+    command = [sys.executable, "-m", "pcam_utils", "train", str(easy), "--backbone", "SmallCNN", "--weights", "none"]
+    command += ["--epochs", "8", "--run"]
+    begun = time.monotonic()
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    whole = time.monotonic() - begun
+    kills, chance = 0, random.Random(0)
+    while kills < int(os.environ.get("PCAM_KILLS", 2)):
+        process = subprocess.Popen([*command, str(tmp_path / "cut"), "--resume"], stdout=subprocess.PIPE, text=True)
+        while "Phase" not in (line := process.stdout.readline()) and line:
+            pass
+        time.sleep(chance.uniform(0, 0.25 * whole))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        for kept in ("best.keras", "state.npz"):  # never half a file under the good name
+            path = tmp_path / "cut" / kept
+            assert not path.exists() or zipfile.ZipFile(path).testzip() is None
+        if process.returncode == 0:  # it ended first: begin another run
+            (tmp_path / "cut").rename(tmp_path / f"ended{time.monotonic_ns()}")
+    subprocess.run([*command, str(tmp_path / "cut"), "--resume"], check=True, capture_output=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_early_stop_counts_epochs_without_a_better_auc(easy, tmp_path, monkeypatch):
+    scores = iter([0.6, 0.7, 0.65, 0.69, 0.9])
+    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(scores))
+    settings = replace(SMALL, epochs=9, patience=2)
+    train(open_data(easy), tmp_path / "run", settings, say=quiet, progress=False)
+    assert len(read_history(tmp_path / "run")) == 4
+
+
+def test_a_run_resumes_only_on_its_own_data(easy, tmp_path, pcam_folder):
+    train(open_data(easy), tmp_path / "run", replace(SMALL, epochs=1), say=quiet, progress=False)
+    other = open_data(pcam_folder("other", splits=("train", "valid")))
+    with pytest.raises(InputError, match="other patches"):
+        train(other, tmp_path / "run", resume=True, say=quiet, progress=False)
+
+
+def test_a_corrupt_state_is_refused_and_nothing_lost(easy, tmp_path):
+    run = tmp_path / "run"
+    train(open_data(easy), run, replace(SMALL, epochs=1), say=quiet, progress=False)
+    best = (run / "best.keras").read_bytes()
+    (run / "state.npz").write_bytes((run / "state.npz").read_bytes()[:2000])
+    with pytest.raises(InputError, match="state.npz is corrupt"):
+        train(open_data(easy), run, resume=True, say=quiet, progress=False)
+    assert (run / "best.keras").read_bytes() == best
+
+
+def test_the_validation_part_of_an_own_split_is_remembered(kaggle_folder, tmp_path):
+    data = open_data(kaggle_folder(n=40))
+    record = train(data, tmp_path / "run", replace(SMALL, epochs=1), say=quiet, progress=False)
+    kept = (tmp_path / "run" / "valid_ids.txt").read_text().split()
+    assert len(kept) == record["patches"]["valid"] == 8 and set(kept) <= set(data.split("train").ids)
+    assert "random" in record["split"]
+
+
+def test_batches_depend_on_seed_and_epoch_alone_and_use_every_patch(random_patches):
+    patches = Patches(Rows(random_patches(20)), np.arange(20).astype(str), labels=np.arange(20) % 2)
+
+    def epoch(start, seed=0):
+        stream = batches(patches, 8, seed=seed, start=start)
+        return [next(stream) for _ in range(2)]
+
+    stream = batches(patches, 8)
+    through = [next(stream) for _ in range(4)]
+    for (images, labels), (jumped, jumped_labels) in zip(through[2:], epoch(1)):
+        assert np.array_equal(images, jumped) and np.array_equal(labels, jumped_labels)
+    assert not np.array_equal(epoch(0)[0][0], epoch(1)[0][0])
+    assert not np.array_equal(epoch(0)[0][0], epoch(0, seed=1)[0][0])
+    shown = {image.tobytes() for start in range(6) for images, _ in epoch(start) for image in images}
+    assert shown == {image.tobytes() for image in patches.images[:]}
+    images, labels = epoch(0)[0]
+    assert images.shape == (8, 96, 96, 3) and images.dtype == np.uint8
+    assert labels.shape == (8, 1) and labels.dtype == np.float32
+
+
+def test_targets_are_learned_half_and_half_with_the_labels(easy, tmp_path):
+    data = open_data(easy)
+    targets = tmp_path / "targets.csv"
+    rows = [f"{i},{0.75 if label else 0.5}" for i, label in zip(data.split("train").ids, data.split("train").labels)]
+    targets.write_text("\n".join(["id,label", *rows[::-1]]))
+    goals = training._goals(data.split("train"), targets)
+    assert set(goals[data.split("train").labels == 1]) == {0.875} and set(goals[data.split("train").labels == 0]) == {
+        0.25
+    }
+    images, learned = next(batches(data.split("train"), 160, goals=goals))
+    assert sorted(set(learned.ravel())) == [0.25, 0.875]
+    settings = replace(SMALL, epochs=1, targets=str(targets))
+    assert train(data, tmp_path / "run", settings, say=quiet, progress=False)["settings"]["targets"] == str(targets)
+
+
+@pytest.mark.parametrize("rows, sentence", [
+    (["train_0,0.5"], "no probability for the patch train_1"),
+    ([f"train_{row},{1.5}" for row in range(160)], "no probabilities from 0 to 1"),
+    ([f"train_{row},high" for row in range(160)], "no probabilities from 0 to 1"),
+])  # fmt: skip
+def test_targets_that_do_not_fit_are_refused(easy, tmp_path, rows, sentence):
+    targets = tmp_path / "targets.csv"
+    targets.write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(InputError, match=sentence):
+        training._goals(open_data(easy).split("train"), targets)
+
+
+def test_batches_keep_images_and_labels_together(random_patches):
+    images = random_patches(20)
+    images[1::2] = 255
+    patches = Patches(Rows(images), np.arange(20).astype(str), labels=np.arange(20) % 2)
+    batch, labels = next(batches(patches, 16))
+    assert np.array_equal((batch == 255).all(axis=(1, 2, 3)), labels.ravel() == 1)
+
+
+@pytest.mark.parametrize("recipe, head", [("seed", "seed"), ("course", "average"), ("pcam", "average")])
+def test_each_recipe_has_its_own_head(easy, tmp_path, recipe, head):
+    settings = replace(SMALL, recipe=recipe, head=None, epochs=1)
+    assert train(open_data(easy), tmp_path / "run", settings, say=quiet, progress=False)["settings"]["head"] == head
+
+
+def test_best_model_holds_no_optimizer(easy, tmp_path):
+    train(open_data(easy), tmp_path / "run", replace(SMALL, epochs=1), say=quiet, progress=False)
+    with zipfile.ZipFile(tmp_path / "run" / "best.keras") as best, best.open("model.weights.h5") as weights:
+        assert "optimizer" not in h5py.File(io.BytesIO(weights.read()))
+    parameters = load_model(tmp_path / "run" / "best.keras").count_params()
+    assert (tmp_path / "run" / "best.keras").stat().st_size < 4 * parameters * 1.5
+
+
+def test_divergence_is_said_in_a_sentence(easy, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "predict", lambda *a, **k: np.full(40, np.nan))
+    with pytest.raises(InputError, match="diverged in epoch 1"):
+        train(open_data(easy), tmp_path / "run", SMALL, say=quiet, progress=False)
+    assert not (tmp_path / "run" / "best.keras").exists()
+
+
+def test_history_is_a_plain_table(easy, tmp_path):
+    train(open_data(easy), tmp_path / "run", replace(SMALL, epochs=1), say=quiet, progress=False)
+    with open(tmp_path / "run" / "history.csv", newline="") as file:
+        assert next(csv.reader(file)) == ["epoch", "loss", "val_loss", "val_auc", "seconds"]
+
+
+@pytest.mark.parametrize("augment", ["full", "none", "imgaug"])
+def test_every_augmentation_trains_and_is_recorded(easy, tmp_path, augment):
+    if augment == "imgaug" and find_spec("imgaug") is None:
+        pytest.skip("imgaug is not here: pip install --no-deps imgaug")
+    record = train(
+        open_data(easy), tmp_path / "run", replace(SMALL, epochs=1, augment=augment), say=quiet, progress=False
+    )
+    assert record["settings"]["augment"] == augment
+
+
+def test_augmented_patches_reach_the_network_only_in_training(easy, tmp_path):
+    train(open_data(easy), tmp_path / "run", replace(SMALL, epochs=1), say=quiet, progress=False)
+    assert [layer.name for layer in load_model(tmp_path / "run" / "best.keras").layers].count("augment") == 0
