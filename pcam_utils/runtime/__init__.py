@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "backend": ["load_keras", "prepare"],
         "devices": ["gpu_hint", "has_gpu", "several_devices"],
+        "fused": ["FusedAdam", "fused_batch_norm"],
         "places": ["results_folder", "version_line", "versions", "where", "workspace"],
     },
 )

@@ -1,54 +1,131 @@
-"""Knows where the course runs: the Keras backend, the seed, and the versions worth writing down."""
+"""Starts Keras on a backend, and sets the seed, the precision and what makes TensorFlow quicker."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import os
+import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+_NEEDED = {"floatx": "float32", "image_data_format": "channels_last"}  # of keras.json
+_KERAS_OWN = {"epsilon": 1e-7, "backend": "tensorflow", **_NEEDED}  # what Keras itself writes there
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def load_keras():
-    """Import Keras on the backend that is there: `KERAS_BACKEND` if set, else TensorFlow, else JAX.
+    """Import Keras on the backend that was chosen, else on the one that is there: TensorFlow, or JAX.
+
+    Chosen, as Keras has it, by the variable `KERAS_BACKEND`, or else in `keras.json` (in `KERAS_HOME` or `~/.keras`).
+
+    Returns
+    -------
+    module
+        `keras`; as it is, if it was imported already.
 
     Raises
     ------
     InputError
-        If no backend is installed, or the one asked for is not.
+        If no backend is installed, or the one chosen is not, or keras.json asks for arrays that this course does not
+        have.
+
+    Examples
+    --------
+    >>> keras = load_keras()
+    >>> keras.backend.backend() in BACKENDS
+    True
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
-    wanted = os.environ.get("KERAS_BACKEND")
-    if not installed:
-        raise InputError('Keras has no backend to compute with; pip install "pcam-utils[tensorflow]" (or [jax]).')
-    if wanted and wanted not in installed:
-        raise InputError(f"KERAS_BACKEND is '{wanted}', but what is here and works is: {', '.join(installed)}.")
-    os.environ.setdefault("KERAS_BACKEND", installed[0])
-    with _muted_stderr():
+    os.environ["KERAS_BACKEND"] = _choose_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
+    with _held_stderr():
         import keras
 
     return keras
 
 
-def prepare(seed, *, precision="float32", deterministic=False):
+def _choose_backend() -> str:
+    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+    if not installed:
+        raise InputError('Keras has no backend to compute with; pip install "pcam-utils[tensorflow]" (or [jax]).')
+    here = f"but what is here and works is: {', '.join(installed)}"
+    path, config = _read_keras_json()
+    wanted = os.environ.get("KERAS_BACKEND")
+    if wanted and wanted not in installed:
+        raise InputError(f"KERAS_BACKEND is '{wanted}', {here}.")
+    wanted = wanted or config.get("backend", installed[0])
+    if wanted not in installed and config == _KERAS_OWN:  # nobody chose: Keras writes this file when it first starts
+        warnings.warn(f"{path} names tensorflow, as Keras writes it by itself, {here}: it is used.", stacklevel=3)
+        return installed[0]
+    if wanted not in installed:
+        raise InputError(f"{path} names the backend '{wanted}', {here}; change it there, or set KERAS_BACKEND.")
+    return wanted
+
+
+def _read_keras_json() -> tuple[Path, dict]:
+    """Path and content of Keras's own settings; empty where there are none, or none that Keras would take up."""
+    home = os.path.expanduser("~")
+    folder = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")  # as Keras looks for it
+    path = Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return path, {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason(error)}); make it readable, or remove it.") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no settings of Keras; remove it.")
+    for name, needed in _NEEDED.items():
+        if config.get(name, needed) != needed:
+            raise InputError(
+                f"{path} sets {name} to '{config[name]}', but this course needs '{needed}'; change it there."
+            )
+    return path, config
+
+
+def prepare(
+    seed: int,
+    *,
+    precision: str = "float32",
+    deterministic: bool = False,
+    tune: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
     """Set the seeds, precision and determinism of this process, before any model is built.
 
     Parameters
     ----------
     seed : int
+        0 or more.
     precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
         Mixed precision pays on GPUs alone: float16 on a T4, bfloat16 on newer ones.
     deterministic : bool
         Forbid TensorFlow every operation whose last bits may vary. On a GPU that makes equal runs equal; on a CPU they
         were equal without it wherever we compared, and it nearly doubles the time of a step.
+    tune : bool
+        Make TensorFlow quicker in this process: its threads, memory that was freed, and what it does before the first
+        step. False leaves all of it alone. On JAX there is nothing to tune.
+    say : callable
+        Told, in one line, what was tuned.
+
+    Raises
+    ------
+    InputError
+        If the seed or the precision makes no sense.
+
+    Examples
+    --------
+    >>> prepare(0, tune=False)
     """
     keras = load_keras()
     if seed < 0:
@@ -57,25 +134,24 @@ def prepare(seed, *, precision="float32", deterministic=False):
         raise InputError(f"'{precision}' is no precision; choose one of {', '.join(PRECISIONS)}.")
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
 
-        _keep_freed_memory()
-        _set_threads(tf)
-        if deterministic:
-            tf.config.experimental.enable_op_determinism()
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if tune:
         # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        from .fused import shorten_graphs
-
-        shorten_graphs()
+        done = ["graphs are not rewritten", *_set_threads(tf), *_keep_freed_memory()]
+        say(f"TensorFlow is tuned: {', '.join(done)} (tune=False leaves it alone).")
 
 
 def compiled(function):
     """Compile a pure function of arrays with XLA, whatever the backend.
 
-    Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also on
-    a CPU, where XLA does not suit whole networks.
+    Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also
+    on a CPU, where XLA does not suit whole networks.
     """
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -96,37 +172,54 @@ def as_graph(function):
 
 
 @contextmanager
-def _muted_stderr():
-    """Keep off the screen how TensorFlow's libraries greet, past Python and whatever TF_CPP_MIN_LOG_LEVEL says. Exceptions still show."""
-    sys.stderr.flush()
+def _held_stderr() -> Iterator[None]:
+    """Hold back what is written to stderr; show it if the block fails, even if it ends the process.
+
+    TensorFlow's libraries greet past Python, and before they look at TF_CPP_MIN_LOG_LEVEL. So another process holds
+    what they say: it is stopped if all went well, and else writes it out once this one lets go of the pipe, or is gone.
+    """
     try:
+        sys.stderr.flush()
         kept = os.dup(2)
-    except OSError:  # there is no stderr, as under pythonw
+        holder = subprocess.Popen(
+            [sys.executable or "", "-ISc", "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is meant for this process, and must not lose what the other holds
+        )
+    except (OSError, AttributeError):  # there is no stderr, as under pythonw, or no other process can be had
         yield
         return
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    os.dup2(holder.stdin.fileno(), 2)
     try:
         yield
+        holder.kill()
     finally:
+        sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
+        holder.stdin.close()
+        with suppress(subprocess.TimeoutExpired):  # something that the block started still holds the pipe
+            holder.wait(timeout=5)
 
 
-def _keep_freed_memory():
+def _keep_freed_memory() -> list[str]:
     """Stop glibc from giving each step's large arrays back to the system, only to ask for them again.
 
     On a CPU, TensorFlow's executor otherwise spends a third of each training step on half a million page faults.
     """
     with suppress(OSError, AttributeError, TypeError):  # another system, or another C library
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        if libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1):
+            return ["freed memory is kept"]
+    return []
 
 
-def _set_threads(tf):
-    """On two cores, compute two operations at a time on one thread each: a step takes an eighth less than the default."""
+def _set_threads(tf) -> list[str]:
+    """On two cores, compute two operations at a time on one thread each: a step takes an eighth less time."""
     if os.cpu_count() == 2:
         with suppress(RuntimeError):  # TensorFlow has started already, and its threads with it
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(2)
+            return ["two operations at a time on one thread each"]
+    return []

@@ -29,7 +29,10 @@ def gpu_hint():
         return "A GPU is there: everything runs at full size."
     if shutil.which("nvidia-smi") and where() == "local":
         extra = {"jax": "jax[cuda12]"}.get(load_keras().backend.backend(), "tensorflow[and-cuda]")
-        return f'An NVIDIA card is there, but not in use, so this lesson runs small. pip install "{extra}", and restart the kernel.'
+        return (
+            "An NVIDIA card is there, but not in use, so this lesson runs small. "
+            f'pip install "{extra}", and restart the kernel.'
+        )
     return (
         "No GPU is in use, so this lesson runs small. "
         + {

@@ -1,77 +1,156 @@
-"""Lets Keras on TensorFlow write one operation where it writes dozens, so that the first training step starts sooner."""
+"""Adam and batch normalisation as one TensorFlow operation each, so that a large network's first step starts sooner."""
 
-# Before its first step, TensorFlow turns a network into a graph, one Python call for each operation. NASNetMobile has 192
-# batch normalisations and 742 arrays to train. Keras spells out each normalisation (some 50 operations with its gradient)
-# and each array's Adam update (some 15); TensorFlow has kernels of its own for both, with the same formulas.
+# Before its first step, TensorFlow turns a network into a graph, one Python call for each operation. NASNetMobile has
+# 192 batch normalisations and 742 arrays to train. Keras spells out each normalisation (some 50 operations with its
+# gradient) and each array's Adam update (some 15); TensorFlow has kernels of its own for both, with the same formulas.
 
 from __future__ import annotations
 
-from functools import wraps
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
 
 from .backend import load_keras
 
 keras = load_keras()
 
 
-def shorten_graphs():
-    """Make Keras use TensorFlow's kernels for batch normalisation in training, and for Adam. Once is enough."""
-    if not hasattr(keras.optimizers.Adam.update_step, "__wrapped__"):
-        keras.layers.BatchNormalization.call = _batchnorm(keras.layers.BatchNormalization.call)
-        keras.optimizers.Adam.apply = _note_numbers(keras.optimizers.Adam.apply)
-        keras.optimizers.Adam.update_step = _adam(keras.optimizers.Adam.update_step)
+@keras.saving.register_keras_serializable(package="pcam_utils")
+class FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam, with TensorFlow's `ResourceApplyAdam` for the update of each array.
 
+    It takes the arguments of `keras.optimizers.Adam`, keeps the same variables in the same order and computes by the
+    same formulas. On JAX, with `amsgrad`, in half precision and for sparse gradients it is Keras's own.
 
-def _batchnorm(call):
-    import tensorflow as tf
+    Examples
+    --------
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(FusedAdam(1e-3), loss="mse")
+    """
 
-    @wraps(call)
-    def short_call(self, inputs, training=None, mask=None):
-        pictures = len(inputs.shape) == 4 and self.axis in (-1, 3) and inputs.dtype == tf.float32
-        plain = self.center and self.scale and mask is None and not self.synchronized
-        if not (training is True and self.trainable and pictures and plain):
-            return call(self, inputs, training=training, mask=mask)
-        out, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon, is_training=True
-        )
-        values = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        variance *= (values - 1) / values  # TensorFlow's is that of a sample, Keras's that of the batch
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.value.assign_sub((moving.value - now) * (1 - self.momentum))
-        return out
+    _shared = None
 
-    return short_call
+    def apply(self, grads, trainable_variables=None):
+        """Update the variables; the powers of both betas are computed once, not for each of them."""
+        self._shared = cache(self._numbers)
+        try:
+            return super().apply(grads, trainable_variables)
+        finally:
+            self._shared = None  # a graph's tensors must not outlive its tracing
 
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable and its two averages."""
+        if not self._fits(gradient, variable):
+            return super().update_step(gradient, variable, learning_rate)
+        import tensorflow as tf
 
-def _note_numbers(apply):
-    """Make what all arrays share once, not for each of them."""
-
-    @wraps(apply)
-    def noting(self, grads, trainable_variables=None):
-        as_tensor = keras.ops.convert_to_tensor
-        step = keras.ops.cast(self.iterations + 1, "float32")
-        numbers = {name: as_tensor(getattr(self, name), "float32") for name in ("beta_1", "beta_2", "epsilon")}
-        powers = {f"{name}_power": keras.ops.power(numbers[name], step) for name in ("beta_1", "beta_2")}
-        self._numbers = numbers | powers
-        return apply(self, grads, trainable_variables)
-
-    return noting
-
-
-def _adam(update_step):
-    import tensorflow as tf
-
-    @wraps(update_step)
-    def short_step(self, gradient, variable, learning_rate):
-        place = self._get_variable_index(variable)
-        if self.amsgrad or not isinstance(gradient, tf.Tensor) or gradient.dtype != tf.float32:
-            return update_step(self, gradient, variable, learning_rate)
+        try:
+            place = self._get_variable_index(variable)
+            slots = [averages[place].value.handle for averages in (self._momentums, self._velocities)]
+        except AttributeError as missing:
+            _warn_once(
+                f"Keras {keras.__version__} keeps Adam's averages otherwise ({missing}): FusedAdam is plain Adam."
+            )
+            return super().update_step(gradient, variable, learning_rate)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
-            lr=learning_rate,
+            m=slots[0],
+            v=slots[1],
+            lr=tf.cast(learning_rate, gradient.dtype),
             grad=gradient,
-            **{name.replace("beta_", "beta"): number for name, number in self._numbers.items()},
+            **self._shared(gradient.dtype),
         )
 
-    return short_step
+    def _fits(self, gradient, variable):
+        if self._shared is None or self.amsgrad or keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        return (
+            isinstance(gradient, tf.Tensor)
+            and hasattr(variable, "handle")
+            and gradient.dtype == variable.dtype
+            and gradient.dtype in (tf.float32, tf.float64)
+        )
+
+    def _numbers(self, dtype):
+        import tensorflow as tf
+
+        step = tf.cast(self.iterations + 1, dtype)
+        beta1, beta2, epsilon = (tf.cast(number, dtype) for number in (self.beta_1, self.beta_2, self.epsilon))
+        powers = {"beta1_power": tf.pow(beta1, step), "beta2_power": tf.pow(beta2, step)}
+        return {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, **powers}
+
+
+@contextmanager
+def fused_batch_norm() -> Iterator[None]:
+    """Make batch normalisation one operation, `FusedBatchNormV3`, in every training step that is traced inside.
+
+    Keras traces a training step in the first `fit` after `compile`, so the context must surround `fit`. On leaving it,
+    `keras.layers.BatchNormalization` is what it was. Saved models do not know of it. Layers that the operation does
+    not suit (no image, axis not last, no scale or centre, a mask, synchronised, renormalising, float64) stay Keras's
+    own, as does everything on JAX.
+
+    Examples
+    --------
+    >>> with fused_batch_norm():
+    ...     model.fit(images, labels)  # doctest: +SKIP
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    layer, own = keras.layers.BatchNormalization, keras.layers.BatchNormalization.call
+    layer.call = _fused(own)
+    try:
+        yield
+    finally:
+        layer.call = own
+
+
+def _fused(own):
+    """The layer's `call` with one operation where that suits, else its own."""
+    import tensorflow as tf
+
+    @wraps(own)
+    def call(self, inputs, training=None, mask=None):
+        try:  # to find out what is missing before anything is computed
+            suits = training is True and mask is None and _suits(self, inputs)
+            weights = self.gamma, self.beta, self.moving_mean, self.moving_variance
+            momentum, epsilon, precision = self.momentum, self.epsilon, self.compute_dtype
+        except AttributeError as missing:
+            _warn_once(f"Keras {keras.__version__} normalises otherwise ({missing}): fused_batch_norm() does nothing.")
+            suits = False
+        if not suits:
+            return own(self, inputs, training=training, mask=mask)
+        # In float32 whatever the layer's precision, as Keras does: sums of half precision overflow.
+        x, gamma, beta, old_mean, old_variance = (keras.ops.cast(array, "float32") for array in (inputs, *weights))
+        out, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+        )
+        values = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+        variance *= (values - 1) / values  # TensorFlow's is that of a sample, Keras's that of the batch
+        self.moving_mean.assign(old_mean + (mean - old_mean) * (1 - momentum))
+        self.moving_variance.assign(old_variance + (variance - old_variance) * (1 - momentum))
+        return keras.ops.cast(out, precision)
+
+    return call
+
+
+def _suits(layer, inputs):
+    """True if `FusedBatchNormV3` computes what this layer would."""
+    return (
+        layer.trainable
+        and layer.center
+        and layer.scale
+        and not layer.synchronized
+        and not getattr(layer, "renorm", False)  # newer than the oldest Keras that we run on
+        and len(inputs.shape) == 4
+        and layer.axis in (-1, 3)
+        and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "float16", "bfloat16")
+    )
+
+
+@cache
+def _warn_once(sentence):
+    warnings.warn(sentence, RuntimeWarning, stacklevel=3)

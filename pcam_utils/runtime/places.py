@@ -38,7 +38,8 @@ def results_folder():
     folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
     if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
         raise InputError(
-            f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, and run this cell again."
+            f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, "
+            "and run this cell again."
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -22,6 +22,7 @@ from ..files import replacing, write_json
 from ..models.networks import build_model, freeze, keras, load_model
 from ..runtime.backend import prepare
 from ..runtime.devices import several_devices
+from ..runtime.fused import FusedAdam, fused_batch_norm
 from ..runtime.places import versions
 from .augment import Augment
 from .augment_imgaug import imgaug_sequence
@@ -57,7 +58,7 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     run = Path(run)
     record = _open_run(run, resume)
     settings = Settings(**record["settings"]) if record else settings.settled(say)
-    prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic)
+    prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
     prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
@@ -77,7 +78,8 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     goals = _goals(split.train, settings.targets)
     keeper = _Keeper(run, model, split.valid, settings.patience, say)
     keeper.load(trainee)
-    history = _train_phases(trainee, scope, split, goals, settings, keeper, progress)
+    with fused_batch_norm():  # the training step is traced inside fit
+        history = _train_phases(trainee, scope, split, goals, settings, keeper, progress)
     return _finish(run, record, history, split)
 
 
@@ -200,7 +202,7 @@ def _compile(model, phase, steps):
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
     # XLA makes JAX what it is, but on TensorFlow it costs minutes to compile, and on a CPU it is ten times slower.
     jit = keras.backend.backend() == "jax"
-    model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=jit)
+    model.compile(FusedAdam(rate), loss="binary_crossentropy", jit_compile=jit)
     # Built now, or Keras traces the whole training step twice: once before and once after the slots exist.
     model.optimizer.build(model.trainable_variables)
 
