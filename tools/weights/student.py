@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from pcam_utils.evaluation.predictions import predict
-from pcam_utils.files import replacing
+from pcam_utils.files import replacing, write_json
 from pcam_utils.models.networks import build_model, keras
-from pcam_utils.runtime.backend import prepare
+from pcam_utils.runtime import prepare, versions
 
 from .views import change
 
@@ -22,7 +23,7 @@ BATCH = 64
 RATE, DECAY, WARM = 1e-3, 0.01, 300  #: AdamW's; and the steps in which its rate rises
 EVERY, KEPT = 20, 0.95  #: the averaged weights take in the present ones after so many steps, and keep this share
 FEATURES = 1.0  #: weight of the features' loss beside the labels'
-AHEAD = 8  #: batches that are prepared while the network computes
+AHEAD = 16  #: batches that are prepared while the network computes
 
 
 def learn(
@@ -48,7 +49,7 @@ def learn(
     targets : dict
         `answers` (N,) of the teacher and `features` (N, F), one row a training patch.
     run : path
-        Gets state.npz, averaged.npz (the weights to ship) and history.json; where they are, training goes on.
+        Gets run.json, state.npz, averaged.npz (the weights to ship) and history.json; where they are, training goes on.
     epochs : int
         Length of the whole cosine.
     stop_after : float, optional
@@ -73,6 +74,10 @@ def learn(
     for layer in network.get_layer("backbone").layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.99
+    record = {"patches": len(train), "batch": batch, "epochs": epochs, "rate": RATE, "decay": DECAY, "seed": seed,
+              "start": start and Path(start).name, "backbone": backbone, "features": features.shape[1],
+              "backend": keras.backend.backend(), **versions()}  # fmt: skip
+    write_json(Path(run) / "run.json", record)
     trainee = _with_projection(network, features.shape[1])
     steps = max(1, len(train) // batch)
     _compile(trainee, epochs * steps)
@@ -129,7 +134,7 @@ def _batches(patches, goals, features, size, seed, epoch):
     size = min(size, len(patches))
     many = len(patches) // size
     places = ((epoch + step // many, step % many) for step in range(2**40))
-    with ThreadPoolExecutor(2) as workers:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as workers:
         waiting = [workers.submit(make, *next(places)) for _ in range(AHEAD)]
         while True:
             waiting.append(workers.submit(make, *next(places)))

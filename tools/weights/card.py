@@ -1,17 +1,13 @@
-"""Measures what docs/model_card.md says of the classifier in the package, and prints its tables.
+"""Measures what docs/model_card.md says of the classifier in the package, and prints its tables."""
 
-python benchmarks/model_card.py scores DATA --kaggle KAGGLE --solution CSV --sample SAMPLE [--run RUN]
-python benchmarks/model_card.py start DATA --sample SAMPLE
-"""
+from __future__ import annotations
 
 import functools
-import io
 import json
 from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import log_loss
 
@@ -21,31 +17,16 @@ from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.calibration import apply_temperature
 from pcam_utils.evaluation.metrics import auc_difference, evaluate, operating_point
 from pcam_utils.evaluation.predictions import VIEWS, predict, predict_views
-from pcam_utils.models.networks import build_model, freeze, keras, load_model
-from pcam_utils.training.augment import PLAIN, Augment
-from pcam_utils.training.run import batches, behind_augmentation
+
+from .ship import student
+from .views import as_jpeg, halved
 
 FOLDER = click.Path(path_type=Path, exists=True)
-
-
-@click.group()
-def main():
-    """Measure the classifier in the package."""
 
 
 def table(images):
     """Patches of an array in memory."""
     return Patches(Rows(images), np.arange(len(images)).astype(str))
-
-
-def as_jpeg(images, quality=75):
-    """The same patches after JPEG, colours at half resolution, as the training patches were kept."""
-    out = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-        out.append(np.asarray(Image.open(file)))
-    return np.stack(out)
 
 
 def line(name, labels, probabilities, slides=None):
@@ -60,14 +41,14 @@ def heading(title):
     click.echo(f"\n{title}\n\n| | AUC | 95 % interval | calibration error | log loss |\n|---|---|---|---|---|")
 
 
-@main.command()
+@click.command()
 @click.argument("data", type=FOLDER)
 @click.option("--kaggle", type=FOLDER, required=True)
 @click.option("--solution", type=FOLDER, required=True, help="CSV (id,label) of Kaggle's test images.")
 @click.option("--sample", type=FOLDER, required=True, help="The simulated sample.")
 @click.option("--run", type=FOLDER, help="The run that was shipped, to compare float16 with.")
 @click.option("--test/--no-test", default=False, help="Look at DATA's test split: write the look down.")
-def scores(data, kaggle, solution, sample, run, test):
+def card(data, kaggle, solution, sample, run, test):
     """AUC with intervals, calibration, robustness."""
     model, record = choose_model()
     quiet = functools.partial(predict, model, progress=False)
@@ -97,7 +78,7 @@ def scores(data, kaggle, solution, sample, run, test):
 
 def _compare_precisions(run, patches, halves, temperature):
     """Beside the float32 network of the run, with the temperature applied."""
-    floats = predict(load_model(run / "best.keras"), patches, tta="none", progress=False)
+    floats = predict(student(run), patches, tta="none", progress=False)
     gap = np.abs(apply_temperature(floats, temperature) - halves).max()
     click.echo(f"float16 against float32, largest difference on {patches.name}: {gap:.5f}")
 
@@ -111,18 +92,16 @@ def _shifts(images):
         shifted = density.copy()
         shifted[..., channel] *= 1.25
         yield f"absorption of {colour} × 1.25", np.rint(255 * 10**-shifted).astype(np.uint8)
-    yield "stain jitter as in training", np.array(Augment({"stain": PLAIN["stain"]})(images, training=True))
     for quality in (50, 25):
-        yield f"JPEG quality {quality}", as_jpeg(images, quality)
-    small = [Image.fromarray(image).resize((48, 48), Image.BOX).resize((96, 96), Image.BICUBIC) for image in images]
-    yield "half the resolution", np.stack([np.asarray(image) for image in small])
+        yield f"JPEG quality {quality}", np.stack([as_jpeg(image, quality) for image in images])
+    yield "half the resolution", np.stack([halved(image) for image in images])
 
 
 def _kaggle(quiet, kaggle, solution):
     patches = open_data(kaggle, only=("test",), labels=solution).split("test")
     heading(f"Kaggle test images, {len(patches)} lossless patches of slides of PCam's train split, flips")
     lossless = quiet(patches)
-    compressed = quiet(table(as_jpeg(patches.images[:])))
+    compressed = quiet(table(np.stack([as_jpeg(image) for image in patches.images[:]])))
     line("lossless", patches.labels, lossless)
     line("the same as JPEG 75", patches.labels, compressed)
     gap, low, high = auc_difference(patches.labels, lossless, compressed)
@@ -144,47 +123,3 @@ def _strangers(quiet):
     for name, images in strangers.items():
         low, middle, high = np.quantile(quiet(table(images)), (0, 0.5, 1))
         click.echo(f"| {name} ({len(images)}) | {low:.3f} | {middle:.3f} | {high:.3f} |")
-
-
-@main.command()
-@click.argument("data", type=FOLDER)
-@click.option("--sample", type=FOLDER, required=True, help="The simulated sample.")
-@click.option("--number", default=200, show_default=True, help="Patches to train on.")
-@click.option("--epochs", default=20, show_default=True)
-def start(data, sample, number, epochs):
-    """What a start is worth: few patches, backbone frozen or not, from a random start and from 'pcam'.
-
-    The weights have seen the real 'train', so the real patches to train on are taken from 'valid', and the others of
-    'valid' are scored.
-    """
-    real, simulated = open_data(data, only=("valid",)).split("valid"), open_data(sample)
-    chosen = _balanced(real.labels, number)
-    _starts("real", real.take(chosen), real.take(~chosen), epochs)
-    train = simulated.split("train")
-    _starts("simulated", train.take(_balanced(train.labels, number)), simulated.split("test"), epochs)
-
-
-def _balanced(labels, number):
-    """(N,) bool: so many patches, half of each class, spread evenly."""
-    rows = [np.flatnonzero(labels == label) for label in (0, 1)]
-    picked = [of_label[np.linspace(0, len(of_label) - 1, number // 2).astype(int)] for of_label in rows]
-    return np.isin(np.arange(len(labels)), np.concatenate(picked))
-
-
-def _starts(kind, train, others, epochs):
-    heading(f"{len(train)} {kind} training patches, {len(others):,} to score, one view")
-    for weights, rates in (("none", (1e-3, 1e-3)), ("pcam", (1e-3, 1e-4))):
-        for share, rate in zip((0.0, 1.0), rates):
-            keras.utils.set_random_seed(0)
-            model = freeze(build_model(weights=weights, head="average", say=lambda _: None), share)
-            trainee = behind_augmentation(model, "plain")
-            trainee.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=False)
-            trainee.optimizer.build(trainee.trainable_variables)
-            steps = len(train) // 32
-            trainee.fit(batches(train, 32), steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
-            name = f"{weights}, {'all trained' if share else 'backbone frozen'}"
-            line(name, others.labels, predict(model, others, tta="none", progress=False), others.slides)
-
-
-if __name__ == "__main__":
-    main()
