@@ -1,6 +1,11 @@
 """How far colour alone gets: the number that a network has to beat."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ..data.patches import CENTRE
@@ -10,7 +15,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BATCH = 256  # patches in memory at once
 
 
-def colour_features(images):
+def colour_features(images: Any) -> NDArray[np.float32]:
     """Colour statistics of each patch; nothing about shapes.
 
     Parameters
@@ -44,7 +49,7 @@ def _features(batch):
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def colour_scores(train_images, train_labels, images, *, seed=0):
+def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, seed: int = 0) -> NDArray[np.float64]:
     """Score patches by colour alone, with gradient boosting on `colour_features`.
 
     Parameters
@@ -65,6 +70,12 @@ def colour_scores(train_images, train_labels, images, *, seed=0):
     ------
     InputError
         If there is not one label per training patch, or only one class.
+
+    Examples
+    --------
+    >>> pale, dark = (np.full((40, 96, 96, 3), value, np.uint8) for value in (200, 90))
+    >>> colour_scores(np.concatenate([pale, dark]), [0] * 40 + [1] * 40, dark[:1]).round(1)
+    array([1.])
     """
     labels = np.asarray(train_labels).reshape(-1)
     if len(labels) != len(train_images):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from ..errors import InputError
 from .calibration import expected_calibration_error
 
 
-def evaluate(labels, probabilities, *, slides=None, thresholds=None, seed=0):
+def evaluate(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    slides: ArrayLike | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Score predictions against labels.
 
     Parameters
@@ -29,7 +40,19 @@ def evaluate(labels, probabilities, *, slides=None, thresholds=None, seed=0):
         auc, auc_low, auc_high (95 % interval), interval (how it was drawn), calibration_error (15 bins of equal size),
         patches, positives, slides, and operating_points: name to threshold, sensitivity, specificity, and the four
         counts.
+
+    Raises
+    ------
+    InputError
+        If the labels are of one class alone.
+
+    Examples
+    --------
+    >>> scores = evaluate([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+    >>> scores["auc"], scores["patches"], scores["interval"]
+    (0.75, 4, '95 % bootstrap, patches drawn')
     """
+    labels = np.asarray(labels)
     by_slide = slides is not None and len(np.unique(slides)) > 1
     low, high = auc_interval(labels, probabilities, groups=slides if by_slide else None, seed=seed)
     points = {"half": 0.5, **(thresholds or {})}
@@ -46,14 +69,26 @@ def evaluate(labels, probabilities, *, slides=None, thresholds=None, seed=0):
     }
 
 
-def operating_point(labels, probabilities, threshold):
+def operating_point(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> dict[str, float]:
     """Sensitivity, specificity and counts where a patch is called tumour from `threshold` on.
+
+    Parameters
+    ----------
+    labels : (N,) int of 0 and 1
+    probabilities : (N,) float
+    threshold : float
 
     Returns
     -------
     dict
         threshold, sensitivity, specificity, and the counts true_positives, false_negatives, true_negatives,
-        false_positives.
+        false_positives. A share of no patches is nan.
+
+    Examples
+    --------
+    >>> point = operating_point([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], 0.5)
+    >>> point["sensitivity"], point["specificity"], point["false_positives"]
+    (0.5, 0.5, 1)
     """
     called = np.asarray(probabilities) >= threshold
     (tn, fp), (fn, tp) = confusion_matrix(labels, called, labels=[0, 1]).tolist()
@@ -68,14 +103,38 @@ def operating_point(labels, probabilities, threshold):
     }
 
 
-def choose_threshold(labels, probabilities):
-    """The threshold with the largest sum of sensitivity and specificity (Youden 1950); choose it on validation data."""
-    false_alarms, hits, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
+def choose_threshold(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """The threshold with the largest sum of sensitivity and specificity (Youden 1950); choose it on validation data.
+
+    Parameters
+    ----------
+    labels : (N,) int of 0 and 1
+    probabilities : (N,) float
+
+    Returns
+    -------
+    float
+        One of the probabilities.
+
+    Examples
+    --------
+    >>> choose_threshold([0, 0, 1, 1], [0.1, 0.3, 0.4, 0.9])
+    0.4
+    """
+    fpr, tpr, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
     # The first threshold is infinite: it stands for calling nothing tumour.
-    return float(thresholds[1:][np.argmax((hits - false_alarms)[1:])])
+    return float(thresholds[1:][np.argmax((tpr - fpr)[1:])])
 
 
-def auc_interval(labels, probabilities, *, groups=None, level=0.95, draws=2000, seed=0):
+def auc_interval(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
     """Bootstrap interval of the AUC: how much it moves when the patches, or whole groups, are drawn anew.
 
     Parameters
@@ -92,12 +151,32 @@ def auc_interval(labels, probabilities, *, groups=None, level=0.95, draws=2000, 
     -------
     tuple of float
         Lower and upper end: percentiles of the drawn AUCs (Efron and Tibshirani 1993, chapter 13).
+
+    Raises
+    ------
+    InputError
+        If the labels are of one class alone.
+
+    Examples
+    --------
+    >>> low, high = auc_interval([0, 1] * 50, np.linspace(0, 1, 100))
+    >>> 0.3 < low < 0.5 < high < 0.7
+    True
     """
     drawn = _drawn_aucs(labels, [probabilities], groups, draws, seed)[:, 0]
     return _middle(drawn, level)
 
 
-def auc_difference(labels, probabilities, others, *, groups=None, level=0.95, draws=2000, seed=0):
+def auc_difference(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    others: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
     """By how much one model's AUC exceeds another's on the same patches, with a paired bootstrap interval.
 
     Both are scored on the same draws, so what makes a draw hard for both cancels out.
@@ -113,6 +192,17 @@ def auc_difference(labels, probabilities, others, *, groups=None, level=0.95, dr
     -------
     tuple of float
         The difference, and the lower and upper end of its interval.
+
+    Raises
+    ------
+    InputError
+        If the labels are of one class alone.
+
+    Examples
+    --------
+    >>> labels, perfect, blind = [0, 1] * 50, [0.2, 0.8] * 50, [0.5] * 100
+    >>> auc_difference(labels, perfect, blind)
+    (0.5, 0.5, 0.5)
     """
     drawn = _drawn_aucs(labels, [probabilities, others], groups, draws, seed)
     difference = roc_auc_score(labels, probabilities) - roc_auc_score(labels, others)
@@ -135,9 +225,10 @@ def _drawn_aucs(labels, scores, groups, draws, seed):
     return np.array(drawn)
 
 
-def _middle(drawn, level):
+def _middle(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
-    return tuple(float(end) for end in np.quantile(drawn, (tail, 1 - tail)))
+    low, high = np.quantile(drawn, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def _ranked(labels, probabilities):

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
-from ..data.patches import CENTRE
+from ..data.patches import CENTRE, Patches
 
 #: Okabe and Ito's palette (jfly.uni-koeln.de/color): told apart with any colour vision.
-COLOURS = {0: "#0072B2", 1: "#D55E00", "chance": "#999999"}
+COLOURS: dict[int | str, str] = {0: "#0072B2", 1: "#D55E00", "chance": "#999999"}
 
 
-def plot_roc(labels, probabilities, *, name=None, interval=None, point=None, simulated=False, ax=None):
+def plot_roc(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    name: str | None = None,
+    interval: tuple[float, float] | None = None,
+    point: Mapping[str, float] | None = None,
+    simulated: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a ROC curve, with its AUC and, where given, its interval and an operating point.
 
     Parameters
@@ -33,6 +48,12 @@ def plot_roc(labels, probabilities, *, name=None, interval=None, point=None, sim
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> ax = plot_roc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], name="network")
+    >>> ax.get_legend().get_texts()[0].get_text()
+    'network: AUC 0.750'
     """
     ax = _axes(ax)
     display = RocCurveDisplay.from_predictions(labels, probabilities, name=name, ax=ax)
@@ -47,8 +68,30 @@ def plot_roc(labels, probabilities, *, name=None, interval=None, point=None, sim
     return ax
 
 
-def plot_precision_recall(labels, probabilities, *, name=None, simulated=False, ax=None):
-    """Draw a precision-recall curve with its average precision; see `plot_roc`."""
+def plot_precision_recall(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    name: str | None = None,
+    simulated: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a precision-recall curve with its average precision.
+
+    Parameters
+    ----------
+    labels, probabilities, name, simulated, ax
+        See `plot_roc`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> plot_precision_recall([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]).get_xlabel()
+    'sensitivity (recall)'
+    """
     ax = _axes(ax)
     display = PrecisionRecallDisplay.from_predictions(labels, probabilities, name=name, ax=ax)
     display.line_.set_color(COLOURS[1])
@@ -58,7 +101,7 @@ def plot_precision_recall(labels, probabilities, *, name=None, simulated=False, 
     return ax
 
 
-def plot_history(history, *, simulated=False, ax=None):
+def plot_history(history: Sequence[Mapping[str, Any]], *, simulated: bool = False, ax: Axes | None = None) -> Axes:
     """Draw training and validation loss, and the validation AUC, over the epochs of a run.
 
     Parameters
@@ -66,27 +109,34 @@ def plot_history(history, *, simulated=False, ax=None):
     history : list of dict
         Rows of a run's history.csv: epoch, loss, val_loss, val_auc.
     simulated : bool
+        Say in the title that the patches are simulated.
     ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> rows = [{"epoch": 1, "loss": 0.6, "val_loss": 0.6, "val_auc": 0.8}]
+    >>> plot_history(rows, simulated=True).get_title()
+    'Training (simulated patches)'
     """
     ax = _axes(ax)
     epochs = [int(row["epoch"]) for row in history]
     ax.plot(epochs, [float(row["loss"]) for row in history], "o-", color=COLOURS[0], label="training loss")
     ax.plot(epochs, [float(row["val_loss"]) for row in history], "s--", color=COLOURS[0], label="validation loss")
     ax.set(xlabel="epoch", ylabel="cross-entropy", title=_title("Training", simulated))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     right = ax.twinx()
     right.plot(epochs, [float(row["val_auc"]) for row in history], "^-", color=COLOURS[1], label="validation AUC")
     right.set_ylabel("AUC", color=COLOURS[1])
     lines = [line for axes in (ax, right) for line in axes.get_lines()]
-    right.legend(lines, [line.get_label() for line in lines], loc="upper center", fontsize="small")
+    right.legend(handles=lines, loc="upper center", fontsize="small")
     return ax
 
 
-def plot_patches(patches, *, columns=8, ax=None):
+def plot_patches(patches: Patches, *, columns: int = 8, ax: Axes | None = None) -> Axes:
     """Show patches in a grid, the centre 32×32 that decides the label outlined in the colour of its class.
 
     Parameters
@@ -99,6 +149,12 @@ def plot_patches(patches, *, columns=8, ax=None):
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from pcam_utils.data.patches import Rows
+    >>> plot_patches(Patches(Rows(np.zeros((2, 96, 96, 3), "uint8")), np.array(["a", "b"]))).get_title()
+    'Patches'
     """
     rows = -(-len(patches) // columns)
     gap, size = 4, patches.images.shape[1]

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from pcam_utils.errors import InputError
@@ -21,11 +23,19 @@ def scores(n=400, separation=1.0, seed=0, digits=2):
     return labels, np.round(1 / (1 + np.exp(-logits)), digits)  # rounded, so that there are ties
 
 
-def test_weighted_auc_equals_scikit_learn_on_the_repeated_patches():
-    labels, probabilities = scores()
-    weights = np.random.default_rng(1).integers(0, 4, len(labels))
-    expected = roc_auc_score(np.repeat(labels, weights), np.repeat(probabilities, weights))
-    assert _weighted_auc(*_ranked(labels, probabilities), weights) == pytest.approx(expected, abs=1e-12)
+patch = st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.2, 0.5, 0.500001, 1.0]), st.integers(0, 4))
+
+
+@settings(deadline=None, database=None)
+@given(st.lists(patch, min_size=2, max_size=40))
+def test_weighted_auc_is_scikit_learns_also_with_ties_and_patches_that_were_not_drawn(patches):
+    labels, probabilities, weights = map(np.array, zip(*patches))
+    assume(len(set(labels)) == 2)
+    found = _weighted_auc(*_ranked(labels, probabilities), weights)
+    if len(set(labels[weights > 0])) < 2:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(roc_auc_score(labels, probabilities, sample_weight=weights), abs=1e-12)
 
 
 def test_interval_covers_the_true_auc_about_as_often_as_it_says():
