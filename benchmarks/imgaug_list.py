@@ -1,4 +1,4 @@
-"""The list of operations of `augment` as a sequence of imgaug, the 2019 article's library: to teach, and to compare."""
+"""The course's list of operations as a sequence of imgaug, the 2019 article's library, to be timed beside our own."""
 
 from __future__ import annotations
 
@@ -6,39 +6,21 @@ import warnings
 
 import numpy as np
 
-from ..errors import InputError
-from .augment import HOLE, OPERATIONS
+from pcam_utils.training.operations import HOLE, OPERATIONS
 
+# imgaug's last release is of 2020 and needs these names, which NumPy has since removed, also while it runs.
 _REMOVED = {"bool": bool, "int": int, "float": float, "object": object, "complex": complex, "str": str}
-_SCTYPES = {
+_REMOVED["sctypes"] = {
     "int": [np.int8, np.int16, np.int32, np.int64],
     "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
     "float": [np.float16, np.float32, np.float64],
 }
 
 
-def import_imgaug():
-    """Import imgaug.augmenters, or say in one sentence how to install it.
-
-    Its last release is of 2020 and needs names that NumPy has since removed.
-    """
-    for name, value in {**_REMOVED, "sctypes": _SCTYPES}.items():
-        if name not in vars(np):
-            setattr(np, name, value)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import imgaug.augmenters
-    except ImportError as error:
-        raise InputError(
-            "imgaug is not installed; pip install opencv-python-headless scikit-image shapely, then pip install --no-deps imgaug."
-        ) from error
-    warnings.filterwarnings("ignore", module="imgaug")  # names that SciPy and scikit-image will remove
-    return imgaug.augmenters
-
-
 def imgaug_sequence(operations=OPERATIONS, seed=0):
     """The same operations, probabilities and ranges, one image at a time.
+
+    It puts back the names that NumPy removed, for the whole process.
 
     Parameters
     ----------
@@ -48,15 +30,20 @@ def imgaug_sequence(operations=OPERATIONS, seed=0):
     Returns
     -------
     imgaug.augmenters.Sequential
-        Call it with `images=`, (N, 96, 96, 3) uint8. Which patches are changed is drawn for each patch, not for each batch.
+        Call it with `images=`, (N, 96, 96, 3) uint8. Which patches are changed is drawn for each patch, not for each
+        batch.
     """
-    iaa = import_imgaug()
+    for name in _REMOVED.keys() - vars(np).keys():
+        setattr(np, name, _REMOVED[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import imgaug.augmenters as iaa
+
     steps = [_augmenter(iaa, name, **operation.ranges) for name, operation in operations.items()]
-    chosen = [
+    sequence = iaa.Sequential([
         step if operation.one_in == 1 else iaa.Sometimes(1 / operation.one_in, step)
         for step, operation in zip(steps, operations.values())
-    ]
-    sequence = iaa.Sequential(chosen)
+    ])  # fmt: skip
     sequence.seed_(seed)  # the steps too, each from this one
     return sequence
 
@@ -69,7 +56,7 @@ def _augmenter(iaa, name, **ranges):
         return iaa.Affine(
             scale=both(ranges["zoom"]),
             translate_px=both(ranges["shift"]),
-            rotate=ranges["turn"],
+            rotate=ranges["rotation"],
             shear=ranges["shear"],
             order=1,
             mode="reflect",
@@ -79,7 +66,7 @@ def _augmenter(iaa, name, **ranges):
     return {
         "blur": lambda sigma: iaa.GaussianBlur(sigma),
         "sharpen": lambda strength: iaa.Sharpen(alpha=strength, lightness=1),
-        "noise": lambda spread: iaa.AdditiveGaussianNoise(scale=spread, per_channel=True),
+        "noise": lambda std: iaa.AdditiveGaussianNoise(scale=std, per_channel=True),
         "holes": lambda share: iaa.CoarseDropout(share, size_px=96 // HOLE),
         "brightness": lambda factor: iaa.Multiply(factor),
         "contrast": lambda factor: iaa.LinearContrast(factor),

@@ -79,10 +79,11 @@ def draw(out):
 
 def augmentation(out, data):
     """The course's list of operations, at the same probabilities, in three libraries; and Keras's own layers."""
+    from imgaug_list import imgaug_sequence
+
     from pcam_utils.data.sources import open_data
     from pcam_utils.models.networks import keras
     from pcam_utils.training.augment import OPERATIONS, Augment
-    from pcam_utils.training.augment_imgaug import imgaug_sequence
 
     images = open_data(data, only=("train",)).split("train").images[:BATCH]
     on_device = keras.ops.convert_to_tensor(images)
@@ -126,8 +127,9 @@ def _albumentations(images):
         click.echo("albumentations is not installed, so it is left out.")
         return None
 
-    from pcam_utils.training.augment import HOLE, OPERATIONS
-    from pcam_utils.training.augment_imgaug import stain_table
+    from imgaug_list import stain_table
+
+    from pcam_utils.training.operations import HOLE, OPERATIONS
 
     class Stain(A.ImageOnlyTransform):
         def get_params(self):
@@ -143,11 +145,11 @@ def _albumentations(images):
     off = [tuple(factor - 1 for factor in ends[name, "factor"]) for name in ("brightness", "contrast")]
     change = A.Compose([
         A.D4(p=p["symmetry"]),
-        A.Affine(scale=both["zoom"], translate_px=both["shift"], rotate=ends["affine", "turn"], shear=ends["affine", "shear"],
+        A.Affine(scale=both["zoom"], translate_px=both["shift"], rotate=ends["affine", "rotation"], shear=ends["affine", "shear"],
                  border_mode=cv2.BORDER_REFLECT_101, p=p["affine"]),
         A.GaussianBlur(blur_limit=0, sigma_limit=ends["blur", "sigma"], p=p["blur"]),
         A.Sharpen(alpha=ends["sharpen", "strength"], lightness=(1, 1), p=p["sharpen"]),
-        A.GaussNoise(std_range=tuple(spread / 255 for spread in ends["noise", "spread"]), p=p["noise"]),
+        A.GaussNoise(std_range=tuple(std / 255 for std in ends["noise", "std"]), p=p["noise"]),
         # It counts holes where we draw each of 144 places: 1 to 3 % of them are 1 to 4.
         A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(HOLE, HOLE), hole_width_range=(HOLE, HOLE), p=p["holes"]),
         A.RandomBrightnessContrast(brightness_limit=off[0], contrast_limit=0, p=p["brightness"]),

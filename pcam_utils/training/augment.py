@@ -1,125 +1,158 @@
 """Random changes of training patches that keep their label: one list, made in batches where the network runs."""
 
-# The list is the 2019 article's (CVxTz/malignancy_detection, code/utils.py) as far as it makes sense for tissue. Left out are
-# superpixels, edges, emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the
-# centre (lesson 02 counts how often).
-#
-# Each operation is a function of a batch and of quantities for each patch: (K, S, S, 3) uint8 and (K,) or (K, 3) float32 in,
-# (K, S, S, 3) uint8 out, in keras.ops. `Augment` draws the quantities.
+# Each operation is a function of a batch and of quantities for each patch, in keras.ops: (K, S, S, 3) uint8 and (K,) or
+# (K, 3) float32 in, (K, S, S, 3) uint8 out. `Augment` draws the quantities.
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..models.networks import keras
 from ..runtime.backend import as_graph, compiled
+from .operations import HOLE, OPERATIONS, Operation
 
 ops = keras.ops
+Tensor = Any  #: of the backend, or whatever it takes for one: a NumPy array, too
 
 
-@dataclass(frozen=True)
-class Operation:
-    """How many patches of a batch an operation changes, and how far.
-
-    Attributes
-    ----------
-    one_in : int
-        One patch in so many. Which ones is drawn anew for each batch; how many is fixed, so that nothing is computed only
-        to be thrown away, and the compiler knows all shapes.
-    ranges : dict of name to (lowest, highest)
-        Each quantity is drawn evenly from its range.
-    """
-
-    one_in: int
-    ranges: dict = field(default_factory=dict)
-
-
-#: What may happen to a training patch, in this order. Angles in degrees, shifts and sigma in pixels, noise in grey values,
-#: offsets in optical density (log10), the others are factors and shares.
-OPERATIONS = {
-    "symmetry": Operation(1),
-    "affine": Operation(4, {"zoom": (0.9, 1.1), "turn": (-10, 10), "shear": (-5, 5), "shift": (-2, 2)}),
-    "blur": Operation(8, {"sigma": (0.1, 1.0)}),
-    "sharpen": Operation(8, {"strength": (0.0, 0.2)}),
-    "noise": Operation(8, {"spread": (0.0, 2.55)}),
-    "holes": Operation(8, {"share": (0.01, 0.03)}),
-    "brightness": Operation(8, {"factor": (0.9, 1.1)}),
-    "contrast": Operation(8, {"factor": (0.9, 1.1)}),
-    "stain": Operation(1, {"factor": (0.75, 1.25), "offset": (-0.02, 0.02)}),
-}
-#: The two that matter most.
-PLAIN = {name: OPERATIONS[name] for name in ("symmetry", "stain")}
-HOLE = 8  #: width and height of a hole, pixels
-
-
+@keras.saving.register_keras_serializable("pcam_utils")
 class Augment(keras.layers.Layer):
     """Changes training patches at random, and passes them on as they are when the network predicts.
 
     Parameters
     ----------
     operations : dict of name to Operation
+        Of `pcam_utils.training.operations.OPERATIONS`, with these or other shares and ranges.
     seed : int
-        The same seed gives the same changes, batch for batch. The state is a variable of the layer and is saved with it.
+        The same seed gives the same changes, batch for batch. The generator's state is saved with the layer, so that a
+        loaded one goes on where this one stopped.
+
+    Raises
+    ------
+    InputError
+        If an operation is unknown, or the patches are not square, of three colours and at least 8 pixels wide; `holes`
+        needs a width that 8 divides.
 
     Examples
     --------
     >>> layer = Augment(seed=0)
-    >>> changed = layer(np.zeros((64, 96, 96, 3), "uint8"), training=True)
-    >>> changed.shape == (64, 96, 96, 3)
+    >>> patches = np.full((16, 64, 64, 3), 200, "uint8")
+    >>> changed = np.asarray(layer(patches, training=True))
+    >>> changed.shape, changed.dtype, bool((changed == patches).all())
+    ((16, 64, 64, 3), dtype('uint8'), False)
+    >>> bool((np.asarray(layer(patches, training=False)) == patches).all())
     True
     """
 
-    def __init__(self, operations=OPERATIONS, seed=0, **about):
+    def __init__(self, operations: Mapping[str, Operation] = OPERATIONS, seed: int = 0, **about: Any) -> None:
         super().__init__(**about)
-        self.operations = operations
+        for name in operations:
+            if name not in _APPLY:
+                raise InputError(f"'{name}' is no operation; choose from {', '.join(_APPLY)}.")
+        self.operations = dict(operations)
+        self.seed = seed
         self.seeds = keras.random.SeedGenerator(seed)
-        self._apply = {name: compiled(partial(_APPLY[name], **operations[name].ranges)) for name in operations}
-        self._change = as_graph(lambda images: change(images, self.draw(images), operations, self._apply))
+        self._apply = {name: compiled(partial(_APPLY[name], **of.ranges)) for name, of in operations.items()}
+        self._change = as_graph(lambda images: change(images, self.draw(images), self.operations, self._apply))
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """(N, S, S, 3) uint8 to the same."""
+        self._check(images.shape)
         images = ops.cast(images, "uint8")  # Keras 3.3 makes float32 of NumPy arrays
         return self._change(images) if training else images
 
-    def draw(self, images):
+    def draw(self, images: Tensor) -> dict[str, Any]:
         """The random numbers for a batch: its order, a field of noise, and for each operation where and how it acts."""
         many, *shape = ops.shape(images)
-        even = partial(keras.random.uniform, seed=self.seeds)
-        numbers = {"order": even((many,)), "field": keras.random.normal((math.prod(shape),), seed=self.seeds)}
+        columns = {"affine": 6, "noise": 2, "holes": 1 + (shape[0] // HOLE) ** 2, "stain": 6}
+        uniform = partial(keras.random.uniform, seed=self.seeds)
+        numbers: dict[str, Any] = {"order": uniform((many,))}
+        numbers["field"] = keras.random.normal((math.prod(shape),), seed=self.seeds)
         for name, operation in self.operations.items():
-            numbers[name] = even(()), even((many // operation.one_in, _COLUMNS.get(name, 1)))
+            numbers[name] = uniform(()), uniform((many // operation.one_in, columns.get(name, 1)))
         return numbers
 
-    def compute_output_spec(self, images, training=False):
-        return keras.KerasTensor(images.shape, dtype=images.dtype)
+    def compute_output_spec(self, images: Tensor, training: bool = False) -> Tensor:
+        self._check(images.shape)
+        return keras.KerasTensor(images.shape, dtype="uint8")
+
+    def _check(self, shape: tuple[int | None, ...]) -> None:
+        side = shape[1] if len(shape) == 4 else None
+        if side is None or side < HOLE or tuple(shape[2:]) != (side, 3):
+            raise InputError(
+                f"Patches of shape {tuple(shape)} cannot be changed: give (N, S, S, 3), with an S of {HOLE} or more."
+            )
+        if "holes" in self.operations and side % HOLE:
+            raise InputError(
+                f"Holes of {HOLE} pixels do not fill patches of {side}: give patches whose width {HOLE} divides, "
+                "or leave 'holes' out of the operations."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        plain = {
+            name: {"one_in": of.one_in, "ranges": {key: list(ends) for key, ends in of.ranges.items()}}
+            for name, of in self.operations.items()
+        }
+        return {**super().get_config(), "operations": plain, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Augment:
+        operations = {name: Operation(**plain) for name, plain in config["operations"].items()}
+        return cls(**{**config, "operations": operations})
+
+    # Keras saves weights, which a seed generator is none of.
+
+    def save_own_variables(self, store: Any) -> None:
+        store["seeds"] = ops.convert_to_numpy(self.seeds.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.seeds.state.assign(np.asarray(store["seeds"]))
 
 
-def change(images, numbers, operations, apply):
-    """Change a batch by given random numbers: (N, S, S, 3) uint8 to the same, in the same order.
+def change(
+    images: Tensor, numbers: dict[str, Any], operations: Mapping[str, Operation], apply: Mapping[str, Callable]
+) -> Tensor:
+    """Change a batch by given random numbers.
 
-    The batch is shuffled once. Each operation then takes one of `one_in` pieces of it: for each patch that is as if all were
-    drawn independently, and only what changes is copied.
+    The batch is shuffled once. Each operation then takes one of `one_in` pieces of it: for each patch that is as if all
+    were drawn independently, and only what changes is copied.
+
+    Parameters
+    ----------
+    images : (N, S, S, 3) uint8
+    numbers : dict
+        From `Augment.draw`.
+    operations : dict of name to Operation
+    apply : dict of name to callable
+        Takes some of the images, their (K, columns) numbers and the field of noise.
+
+    Returns
+    -------
+    (N, S, S, 3) uint8
+        In the same order.
     """
     many, *shape = ops.shape(images)
     order = ops.argsort(numbers["order"])
     images = ops.take(images, order, axis=0)
     for name, operation in operations.items():
-        where, even = numbers[name]
+        where, uniform = numbers[name]
         some = many // operation.one_in
         if isinstance(some, int) and some == 0:  # a batch too small for it
             continue
         start = (some * ops.cast(where * operation.one_in, "int32"), 0, 0, 0)
-        changed = apply[name](ops.slice(images, start, (some, *shape)), even, numbers["field"])
+        changed = apply[name](ops.slice(images, start, (some, *shape)), uniform, numbers["field"])
         images = changed if operation.one_in == 1 else ops.slice_update(images, start, changed)
     return ops.take(images, ops.argsort(order), axis=0)
 
 
-def symmetry(images):
-    """Let each eighth of a batch lie in another of the eight ways of a square: the centre stays, the label holds exactly."""
+def symmetry(images: Tensor) -> Tensor:
+    """Let each eighth of a batch lie in another of the eight ways of a square; the centre stays, and so the label."""
     many = ops.shape(images)[0]
     parts = []
     for way in range(8):
@@ -130,7 +163,7 @@ def symmetry(images):
     return ops.concatenate(parts, axis=0)
 
 
-def affine(images, matrix):
+def affine(images: Tensor, matrix: Tensor) -> Tensor:
     """Zoom, turn, shear and shift about the centre, bilinear, mirrored at the border.
 
     Parameters
@@ -149,12 +182,14 @@ def affine(images, matrix):
     m = ops.expand_dims(ops.expand_dims(matrix, -1), -1)
     x = m[:, 0, 0] * steps + m[:, 0, 1] * steps[:, None] + m[:, 0, 2] + middle
     y = m[:, 1, 0] * steps + m[:, 1, 1] * steps[:, None] + m[:, 1, 2] + middle
+    x, y = _mirrored(x, side - 1), _mirrored(y, side - 1)
     left, top = ops.floor(x), ops.floor(y)
     pixels = ops.reshape(images, (-1, 3))
     first = (ops.arange(ops.shape(images)[0]) * side * side)[:, None, None]
 
     def at(row, column):
-        row, column = (_mirror(ops.cast(place, "int32"), side - 1) for place in (row, column))
+        # Past the last pixel nothing is read: its share of the result is none.
+        row, column = (ops.cast(ops.minimum(place, side - 1), "int32") for place in (row, column))
         return ops.cast(ops.take(pixels, first + row * side + column, axis=0), "float32")
 
     right, below = (x - left)[..., None], (y - top)[..., None]
@@ -163,9 +198,9 @@ def affine(images, matrix):
     return _grey(upper * (1 - below) + lower * below)
 
 
-def affine_matrix(zoom, turn, shear, shift):
-    """(K, 2, 3) of `affine`: zoom and shift (K, 2) in x and y, turn and shear (K,) in radians."""
-    cosine, sine, slant = ops.cos(turn), ops.sin(turn), ops.tan(shear)
+def affine_matrix(zoom: Tensor, rotation: Tensor, shear: Tensor, shift: Tensor) -> Tensor:
+    """(K, 2, 3) of `affine`: zoom and shift (K, 2) in x and y, rotation and shear (K,) in radians."""
+    cosine, sine, slant = ops.cos(rotation), ops.sin(rotation), ops.tan(shear)
     rows = (
         (cosine / zoom[:, 0], (cosine * slant - sine) / zoom[:, 1], shift[:, 0]),
         (sine / zoom[:, 0], (sine * slant + cosine) / zoom[:, 1], shift[:, 1]),
@@ -173,7 +208,7 @@ def affine_matrix(zoom, turn, shear, shift):
     return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=1)
 
 
-def blur(images, sigma):
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur over five pixels, sigma (K,) in pixels, mirrored at the border."""
     weights = ops.exp(-0.5 * (np.arange(3, dtype="float32") / sigma[:, None]) ** 2)
     weights = weights / (weights[:, :1] + 2 * weights[:, 1:2] + 2 * weights[:, 2:])
@@ -185,7 +220,7 @@ def blur(images, sigma):
     return _like(images, values)
 
 
-def sharpen(images, strength):
+def sharpen(images: Tensor, strength: Tensor) -> Tensor:
     """Add strength (K,) times the difference between eight times a pixel and the sum of its eight neighbours."""
     values = _rows(images)
     box = sum(_shifted(values, 1, 1, 1))
@@ -193,40 +228,58 @@ def sharpen(images, strength):
     return _like(images, values + strength[:, None, None] * (9 * values - box))
 
 
-def noise(images, spread, field, start):
-    """Add Gaussian noise of standard deviation spread (K,).
+def noise(images: Tensor, std: Tensor, field: Tensor, start: Tensor) -> Tensor:
+    """Add Gaussian noise of standard deviation std (K,).
 
-    To draw a number for each value would take longer than all else together: one field (S·S·3,) serves the batch, and each
-    patch reads it from its own start (K,) int32.
+    To draw a number for each value would take longer than all else together: one field (S·S·3,) serves the batch, and
+    each patch reads it from its own start (K,) int32.
     """
     place = start[:, None] + ops.arange(field.shape[0])
     grain = ops.take(ops.concatenate([field, field]), place)
     values = ops.cast(ops.reshape(images, (-1, field.shape[0])), "float32")
-    return _like(images, values + spread[:, None] * grain)
+    return _like(images, values + std[:, None] * grain)
 
 
-def holes(images, hole):
+def holes(images: Tensor, hole: Tensor) -> Tensor:
     """Blacken squares of 8×8 pixels where hole (K, S/8, S/8) is true."""
     across = hole.shape[1]
     keep = ops.cast(ops.logical_not(hole), "uint8")[:, :, None, :, None]
     return ops.reshape(ops.reshape(images, (-1, across, HOLE, across, HOLE * 3)) * keep, ops.shape(images))
 
 
-def brightness(images, factor):
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply by factor (K,)."""
     return _like(images, _rows(images) * factor[:, None, None])
 
 
-def contrast(images, factor):
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply the distance from mid-grey by factor (K,)."""
     return _like(images, 128 + (_rows(images) - 128) * factor[:, None, None])
 
 
-def stain(images, factor, offset):
-    """Vary the stain: multiply the optical density of each colour channel by factor (K, 3), and add offset (K, 3).
+def stain(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """Vary the stain: multiply the optical density of each colour channel by a factor, and add an offset.
 
-    Light is absorbed exponentially (Beer-Lambert), so more dye multiplies the optical density, not the pixel value; glass
-    stays white.
+    Light is absorbed exponentially (Beer-Lambert), so more dye multiplies the optical density, not the pixel value;
+    glass stays white.
+
+    Parameters
+    ----------
+    images : (K, S, S, 3) uint8
+    factor : (K, 3) float32
+    offset : (K, 3) float32
+        In optical density, log10.
+
+    Returns
+    -------
+    (K, S, S, 3) uint8
+
+    Examples
+    --------
+    >>> patches = np.full((1, 8, 8, 3), 128, "uint8")
+    >>> twice_the_dye = np.full((1, 3), 2, "float32")
+    >>> np.asarray(stain(patches, twice_the_dye, np.zeros((1, 3), "float32")))[0, 0, 0]
+    array([64, 64, 64], dtype=uint8)
     """
     side = images.shape[1]
     factor, offset = (ops.tile(each, (1, side))[:, None] for each in (factor, offset))
@@ -235,7 +288,7 @@ def stain(images, factor, offset):
 
 
 def _rows(images):
-    """Pixels of a row side by side, as float32: an inner dimension of three colours would keep compilers from vectors."""
+    """Pixels of a row side by side, as float32: with three colours as inner dimension, compilers make no vectors."""
     side = images.shape[1]
     return ops.cast(ops.reshape(images, (-1, side, side * 3)), "float32")
 
@@ -255,51 +308,51 @@ def _shifted(values, axis, reach, step):
     return [padded[:, start:end] if axis == 1 else padded[:, :, start:end] for start, end in ends]
 
 
-def _mirror(place, last):
-    place = ops.abs(place)
-    return ops.minimum(place, 2 * last - place)
+def _mirrored(place, last):
+    """Take places beyond 0 … last to where mirrors in the middle of the border pixels show them, however far they lie."""
+    place = place - 2 * last * ops.floor(place / (2 * last))
+    return ops.maximum(last - ops.abs(place - last), 0)  # rounding may lead below 0
 
 
 def _grey(values):
     return ops.cast(ops.clip(values, 0, 255) + 0.5, "uint8")
 
 
-def _spread(even, ends):
+def _within(uniform, ends):
     lowest, highest = ends
-    return lowest + (highest - lowest) * even
+    return lowest + (highest - lowest) * uniform
 
 
-# From evenly drawn numbers (K, columns) and a field of noise to each operation's quantities.
+# From numbers (K, columns) that are uniform between 0 and 1, and a field of noise, to each operation's quantities.
 
 
-def _random_affine(images, even, field, zoom, turn, shear, shift):
-    angles = (_spread(even[:, k], np.radians(ends).tolist()) for k, ends in ((2, turn), (3, shear)))
-    return affine(images, affine_matrix(_spread(even[:, :2], zoom), *angles, _spread(even[:, 4:], shift)))
+def _random_affine(images, uniform, field, zoom, rotation, shear, shift):
+    angles = (_within(uniform[:, k], np.radians(ends).tolist()) for k, ends in ((2, rotation), (3, shear)))
+    return affine(images, affine_matrix(_within(uniform[:, :2], zoom), *angles, _within(uniform[:, 4:], shift)))
 
 
-def _random_noise(images, even, field, spread):
-    return noise(images, _spread(even[:, 0], spread), field, ops.cast(even[:, 1] * field.shape[0], "int32"))
+def _random_noise(images, uniform, field, std):
+    return noise(images, _within(uniform[:, 0], std), field, ops.cast(uniform[:, 1] * field.shape[0], "int32"))
 
 
-def _random_holes(images, even, field, share):
+def _random_holes(images, uniform, field, share):
     across = images.shape[1] // HOLE
-    cells = ops.reshape(even[:, 1:], (-1, across, across))
-    return holes(images, cells < _spread(even[:, 0], share)[:, None, None])
+    cells = ops.reshape(uniform[:, 1:], (-1, across, across))
+    return holes(images, cells < _within(uniform[:, 0], share)[:, None, None])
 
 
-def _random_stain(images, even, field, factor, offset):
-    return stain(images, _spread(even[:, :3], factor), _spread(even[:, 3:], offset))
+def _random_stain(images, uniform, field, factor, offset):
+    return stain(images, _within(uniform[:, :3], factor), _within(uniform[:, 3:], offset))
 
 
-_COLUMNS = {"affine": 6, "noise": 2, "holes": 145, "stain": 6}
-_APPLY = {
-    "symmetry": lambda images, even, field: symmetry(images),
+_APPLY: dict[str, Callable] = {
+    "symmetry": lambda images, uniform, field: symmetry(images),
     "affine": _random_affine,
-    "blur": lambda images, even, field, sigma: blur(images, _spread(even[:, 0], sigma)),
-    "sharpen": lambda images, even, field, strength: sharpen(images, _spread(even[:, 0], strength)),
+    "blur": lambda images, uniform, field, sigma: blur(images, _within(uniform[:, 0], sigma)),
+    "sharpen": lambda images, uniform, field, strength: sharpen(images, _within(uniform[:, 0], strength)),
     "noise": _random_noise,
     "holes": _random_holes,
-    "brightness": lambda images, even, field, factor: brightness(images, _spread(even[:, 0], factor)),
-    "contrast": lambda images, even, field, factor: contrast(images, _spread(even[:, 0], factor)),
+    "brightness": lambda images, uniform, field, factor: brightness(images, _within(uniform[:, 0], factor)),
+    "contrast": lambda images, uniform, field, factor: contrast(images, _within(uniform[:, 0], factor)),
     "stain": _random_stain,
 }

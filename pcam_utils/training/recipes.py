@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from ..models.networks import choose_start
-from .augment import OPERATIONS, PLAIN
+from .operations import AUGMENTS
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A head, the phases that train it, and what changes its patches (`AUGMENTS`).
+    """A head, the phases that train it, and what changes its patches.
 
-    `from_random` replaces the phases where no pretrained features are kept.
+    Attributes
+    ----------
+    head : str
+        A name in `pcam_utils.models.networks.HEADS`.
+    phases : tuple of Phase
+    from_random : tuple of Phase, optional
+        Replaces the phases where no pretrained features are kept.
+    augment : str
+        A name in `pcam_utils.training.operations.AUGMENTS`.
     """
 
     head: str
-    phases: tuple
-    from_random: tuple | None = None
+    phases: tuple[Phase, ...]
+    from_random: tuple[Phase, ...] | None = None
     augment: str = "plain"
 
 
@@ -51,9 +59,10 @@ _FROM_RANDOM = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 
 RECIPES = {
     # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
-    "seed": Recipe("seed", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)), augment="full"),
+    "article": Recipe("article", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)), augment="full"),
     # The head first, so that its random start does not wreck pretrained features. A random start has none to keep and
-    # needs larger steps. The average alone learns faster than the seed's 11,616 inputs to one sigmoid (docs/results.md).
+    # needs larger steps. The average alone learns faster than the article's 11,616 inputs to one sigmoid
+    # (docs/results.md).
     "course": Recipe(
         "average",
         (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
@@ -65,13 +74,38 @@ RECIPES = {
 }
 
 
-#: What changes the training patches: the whole list, its symmetries and stain alone, the list in imgaug, or nothing.
-AUGMENTS = {"full": OPERATIONS, "plain": PLAIN, "imgaug": None, "none": None}
-
-
 @dataclass(frozen=True)
 class Settings:
-    """All choices that decide a run's result, as they are kept in run.json."""
+    """All choices that decide a run's result, as they are kept in run.json.
+
+    Attributes
+    ----------
+    recipe : str
+        A name in `RECIPES`.
+    backbone, weights, head
+        See `pcam_utils.models.networks.build_model`; a head left out is the recipe's.
+    epochs : int, optional
+        In all; the recipe's own number if left out.
+    patience : int, optional
+        Stop after so many epochs without a better validation AUC.
+    targets : path, optional
+        CSV (id,label) of another model's probabilities, learned half and half with the labels.
+    augment : str, optional
+        A name in `pcam_utils.training.operations.AUGMENTS`; the recipe's own if left out.
+    precision, deterministic
+        See `pcam_utils.runtime.prepare`.
+    devices : int
+        GPUs of this machine to spread each batch over.
+    valid_fraction : float
+        Share to choose by, where the data have no validation split.
+    seed : int
+        The same seed gives the same run on the same machine.
+
+    Examples
+    --------
+    >>> [phase.name for phase in Settings(recipe="course", weights="imagenet").phases()]
+    ['head', 'fine-tune']
+    """
 
     recipe: str = "course"
     backbone: str = "NASNetMobile"
@@ -87,8 +121,23 @@ class Settings:
     valid_fraction: float = 0.2
     seed: int = 0
 
-    def settled(self, say=print):
-        """The same with what was left open replaced by what it means here, so that run.json tells it."""
+    def settled(self, say: Callable[[str], object] = print) -> Settings:
+        """The same with what was left open replaced by what it means here, so that run.json tells it.
+
+        Parameters
+        ----------
+        say : callable
+            Told, in one line, why the weights are not ImageNet's.
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        InputError
+            If a name is unknown, or nothing would be trained.
+        """
         if self.recipe not in RECIPES:
             raise InputError(f"'{self.recipe}' is no recipe; choose one of {', '.join(RECIPES)}.")
         if self.augment not in (None, *AUGMENTS):
@@ -97,11 +146,13 @@ class Settings:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
+        from ..models.networks import choose_start  # starts Keras, which who only names a recipe need not wait for
+
         weights = choose_start(self.backbone, self.weights, say=say)
         recipe = RECIPES[self.recipe]
         return replace(self, weights=weights, head=self.head or recipe.head, augment=self.augment or recipe.augment)
 
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """The recipe's phases for this start, with the number of epochs asked for."""
         recipe = RECIPES[self.recipe]
         phases = recipe.from_random if recipe.from_random and self.weights == "none" else recipe.phases

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from ..data.patches import fingerprint
-from ..data.sources import read_probabilities
+from ..data.patches import Patches, fingerprint
+from ..data.sources import Data, read_probabilities
 from ..data.splits import train_valid
 from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
@@ -25,11 +32,22 @@ from ..runtime.devices import several_devices
 from ..runtime.fused import FusedAdam, fused_batch_norm
 from ..runtime.places import versions
 from .augment import Augment
-from .augment_imgaug import imgaug_sequence
-from .recipes import AUGMENTS, Settings
+from .operations import AUGMENTS
+from .recipes import Settings
+
+#: What zipfile, NumPy and json raise for bytes that are damaged, or that are no state of a run.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
-def train(data, run, settings=Settings(), *, resume=False, say=print, progress=True):
+def train(
+    data: Data,
+    run: str | PathLike,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], object] = print,
+    progress: bool = True,
+) -> dict[str, Any]:
     """Train on a folder's patches and keep everything that belongs to the run in one folder.
 
     Parameters
@@ -37,7 +55,8 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     data : pcam_utils.data.sources.Data
     run : path
         Gets best.keras (highest validation AUC), history.csv, run.json, valid_ids.txt and state.npz (to resume).
-    settings : Settings
+    settings : Settings, optional
+        Those of the recipe `course` if left out.
     resume : bool
         Go on with an interrupted run, with the settings it was started with.
     say : callable
@@ -54,10 +73,16 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     ------
     InputError
         If the run exists and `resume` is not set, or cannot be resumed, or the data cannot be trained on.
+
+    Examples
+    --------
+    >>> record = train(open_data("data/sample"), "runs/first", Settings(epochs=2))  # doctest: +SKIP
+    >>> record["best"]["val_auc"]  # doctest: +SKIP
+    0.93
     """
     run = Path(run)
     record = _open_run(run, resume)
-    settings = Settings(**record["settings"]) if record else settings.settled(say)
+    settings = (Settings(**record["settings"]) if record else settings or Settings()).settled(say)
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
@@ -75,11 +100,11 @@ def train(data, run, settings=Settings(), *, resume=False, say=print, progress=T
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
-    goals = _goals(split.train, settings.targets)
+    targets = _targets(split.train, settings.targets)
     keeper = _Keeper(run, model, split.valid, settings.patience, say)
     keeper.load(trainee)
     with fused_batch_norm():  # the training step is traced inside fit
-        history = _train_phases(trainee, scope, split, goals, settings, keeper, progress)
+        history = _train_phases(trainee, scope, split, targets, settings, keeper, progress)
     return _finish(run, record, history, split)
 
 
@@ -93,8 +118,22 @@ def _open_run(run, resume):
     return None
 
 
-def read_record(run):
-    """Read run.json of a run, or say in one sentence that it is no run."""
+def read_record(run: str | PathLike) -> dict[str, Any]:
+    """Read the record of a run: run.json, as `train` returns it.
+
+    Parameters
+    ----------
+    run : path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InputError
+        If the folder is no run.
+    """
     path = Path(run) / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -104,8 +143,18 @@ def read_record(run):
         raise InputError(f"{run} is not a training run (no readable run.json); train one with 'pcam train'.") from error
 
 
-def read_history(run):
-    """Rows of a run's history.csv: dicts of epoch, loss, val_loss, val_auc and seconds, as text."""
+def read_history(run: str | PathLike) -> list[dict[str, str]]:
+    """Read history.csv of a run.
+
+    Parameters
+    ----------
+    run : path
+
+    Returns
+    -------
+    list of dict
+        A row an epoch: epoch, loss, val_loss, val_auc and seconds, as text.
+    """
     with open(Path(run) / "history.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -128,16 +177,16 @@ def _new_record(data, split, settings, prints, model):
     }
 
 
-def _goals(patches, targets):
+def _targets(patches, path):
     """What the network shall say: the labels, or halfway to another model's probabilities (distillation).
 
     Of Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
     """
     labels = patches.labels.astype(np.float32)
-    return labels if targets is None else (labels + read_probabilities(targets, patches.ids)) / 2
+    return labels if path is None else (labels + read_probabilities(path, patches.ids)) / 2
 
 
-def _train_phases(trainee, scope, split, goals, settings, keeper, progress):
+def _train_phases(trainee, scope, split, targets, settings, keeper, progress):
     before = 0
     for phase in settings.phases():
         epochs = range(before, before + phase.epochs)
@@ -152,9 +201,8 @@ def _train_phases(trainee, scope, split, goals, settings, keeper, progress):
         with scope():
             _compile(trainee, phase, steps)
         keeper.start(trainee, epochs)
-        stream = batches(split.train, phase.batch_size, goals=goals, seed=settings.seed, start=keeper.epoch)
         trainee.fit(
-            _through_imgaug(stream, settings.seed, keeper.epoch * steps) if settings.augment == "imgaug" else stream,
+            batches(split.train, phase.batch_size, targets=targets, seed=settings.seed, start=keeper.epoch),
             steps_per_epoch=steps,
             initial_epoch=keeper.epoch,
             epochs=epochs.stop,
@@ -165,35 +213,29 @@ def _train_phases(trainee, scope, split, goals, settings, keeper, progress):
     return keeper.history
 
 
-def behind_augmentation(model, augment, *, seed=0):
+def behind_augmentation(model: keras.Model, augment: str | None, *, seed: int = 0) -> keras.Model:
     """Put the changes of training patches in front of a network, on the same device; both share their weights.
 
     Parameters
     ----------
     model : keras.Model
         From `build_model`.
-    augment : str
-        A name in `recipes.AUGMENTS`; without a list there, the model itself comes back.
+    augment : str, optional
+        A name in `operations.AUGMENTS`; the model itself comes back for 'none', or if left out.
     seed : int
+        Of the changes.
 
     Returns
     -------
     keras.Model
         Train this one, and keep the other.
     """
-    if AUGMENTS[augment] is None:
+    operations = AUGMENTS[augment or "none"]
+    if operations is None:
         return model
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
-    changed = Augment(AUGMENTS[augment], seed=seed, name="augment")(patches)
+    changed = Augment(operations, seed=seed, name="augment")(patches)
     return keras.Model(patches, model(changed))
-
-
-def _through_imgaug(stream, seed, start):
-    """The stream's batches, changed on the CPU; each batch depends on the seed and its number alone."""
-    sequence = imgaug_sequence()
-    for step, (images, goals) in enumerate(stream, start):
-        sequence.seed_(int(np.random.SeedSequence([seed, step]).generate_state(1)[0] >> 1))
-        yield sequence(images=images), goals
 
 
 def _compile(model, phase, steps):
@@ -207,15 +249,18 @@ def _compile(model, phase, steps):
     model.optimizer.build(model.trainable_variables)
 
 
-def batches(patches, batch_size, *, goals=None, seed=0, start=0):
+def batches(
+    patches: Patches, batch_size: int, *, targets: NDArray[np.float32] | None = None, seed: int = 0, start: int = 0
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Yield shuffled training batches for ever; each epoch depends on the seed and its number alone.
 
     Parameters
     ----------
     patches : Patches
+        With labels, unless targets are given.
     batch_size : int
         The few patches that do not fill a batch are left to another epoch's order.
-    goals : (N,) float32, optional
+    targets : (N,) float32, optional
         What is learned instead of the labels.
     seed, start : int
         `start` is the number of the first epoch.
@@ -223,15 +268,26 @@ def batches(patches, batch_size, *, goals=None, seed=0, start=0):
     Yields
     ------
     (batch_size, 96, 96, 3) uint8, (batch_size, 1) float32
+
+    Examples
+    --------
+    >>> from pcam_utils.data.patches import Patches, Rows
+    >>> patches = Patches(Rows(np.zeros((10, 96, 96, 3), "uint8")), np.arange(10).astype(str), np.arange(10) % 2)
+    >>> images, labels = next(batches(patches, 4))
+    >>> images.shape, labels.shape
+    ((4, 96, 96, 3), (4, 1))
     """
     batch_size = min(batch_size, len(patches))
-    goals = patches.labels.astype(np.float32) if goals is None else goals
+    if targets is None:
+        if patches.labels is None:
+            raise InputError(f"The {patches.name} split has no labels to learn; give it some, or give targets.")
+        targets = patches.labels.astype(np.float32)
     epoch = start
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(patches))
         for step in range(len(patches) // batch_size):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            yield patches.images[rows], goals[rows, None]
+            yield patches.images[rows], targets[rows, None]
         epoch += 1
 
 
@@ -262,21 +318,33 @@ class _Keeper(keras.callbacks.Callback):
         path = self.run / "state.npz"
         if not path.exists():
             return
+        content = path.read_bytes()  # a disk that cannot be read is no corrupt file
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 self.state = dict(file)
             self.history = json.loads(str(self.state.pop("history")))
-            _assign(model.variables, self.state, "model")
-        except Exception as error:
-            raise InputError(f"{path} is corrupt or of another network; remove the run and train again.") from error
-        self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {self.best:.4f}.")
+            best = self.best
+        except _UNREADABLE as error:
+            raise InputError(f"{path} is corrupt; remove the run and train again.") from error
+        self._take_up("model", model.variables)
+        self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {best:.4f}.")
 
     def start(self, model, epochs):
         """Enter a phase; take up the optimizer's state if the earlier process was in the middle of it."""
         if self.state and self.epoch > epochs.start:
-            _assign(model.optimizer.variables, self.state, "optimizer")
+            self._take_up("optimizer", model.optimizer.variables)
         self.state = {}
         self.begun = time.perf_counter()
+
+    def _take_up(self, kind, variables):
+        """Assign the state's arrays of this kind, all of them or none."""
+        arrays = [array for name, array in self.state.items() if name.startswith(f"{kind}_")]
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise InputError(
+                f"{self.run / 'state.npz'} is of another network or optimizer; remove the run and train again."
+            )
+        for variable, array in zip(variables, arrays):
+            variable.assign(array)
 
     def on_epoch_end(self, epoch, logs=None):
         probabilities = predict(self.network, self.valid, tta="none", progress=False)
@@ -315,11 +383,6 @@ class _Keeper(keras.callbacks.Callback):
             arrays.update({f"{kind}_{place}": np.asarray(v.numpy()) for place, v in enumerate(variables)})
         with replacing(self.run / "state.npz") as temporary:
             np.savez(temporary, **arrays)
-
-
-def _assign(variables, arrays, kind):
-    for place, variable in enumerate(variables):
-        variable.assign(arrays[f"{kind}_{place}"])
 
 
 def _finish(run, record, history, split):

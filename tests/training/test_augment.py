@@ -1,12 +1,21 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
+from pcam_utils.errors import InputError
 from pcam_utils.models.networks import keras
 from pcam_utils.training import augment
-from pcam_utils.training.augment import OPERATIONS, PLAIN, Augment, Operation
+from pcam_utils.training.augment import Augment
+from pcam_utils.training.operations import OPERATIONS, PLAIN, Operation
 
 MANY = 64
+QUICK = {name: OPERATIONS[name] for name in ("symmetry", "noise", "holes", "stain")}  #: to compile
 
 
 @pytest.fixture
@@ -14,9 +23,9 @@ def images():
     return smooth(np.random.default_rng(0), MANY)
 
 
-def smooth(rng, many):
+def smooth(rng, many, side=96):
     """Patches with structure, as tissue has: noise, blurred and stretched."""
-    blurred = ndimage.gaussian_filter(rng.normal(size=(many, 96, 96, 3)), (0, 2, 2, 0))
+    blurred = ndimage.gaussian_filter(rng.normal(size=(many, side, side, 3)), (0, 2, 2, 0))
     return np.clip(128 + blurred * 600, 0, 255).astype(np.uint8)
 
 
@@ -52,21 +61,26 @@ def test_symmetry_uses_all_eight_ways_evenly(images):
     assert sorted(used) == sorted([*range(8)] * 8)
 
 
-def test_affine_is_scipys(images):
-    rng = np.random.default_rng(1)
-    few = images[:6]
-    matrix = augment.affine_matrix(
-        evenly(rng, 0.9, 1.1, 6, 2), evenly(rng, -0.2, 0.2, 6), evenly(rng, -0.1, 0.1, 6), evenly(rng, -3, 3, 6, 2)
-    )
-    out, matrix = array(augment.affine(few, matrix)), array(matrix)
-    for image, found, m in zip(few, out, matrix):
-        linear, shift = m[::-1, 1::-1], m[::-1, 2]  # SciPy counts rows first
-        offset = 47.5 + shift - linear @ [47.5, 47.5]
-        turned = [
-            ndimage.affine_transform(image[..., c].astype(float), linear, offset, order=1, mode="mirror")
-            for c in range(3)
-        ]
-        assert_close(found, rounded(np.stack(turned, -1)))
+@settings(max_examples=25, deadline=None, database=None)
+@given(
+    side=st.sampled_from([8, 20, 64, 96]),
+    zoom=st.tuples(st.floats(0.2, 3), st.floats(0.2, 3)),
+    rotation=st.floats(-3.2, 3.2),
+    shear=st.floats(-0.6, 0.6),
+    shift=st.tuples(st.floats(-150, 150), st.floats(-150, 150)),
+    seed=st.integers(0, 9),
+)
+def test_affine_is_scipys_however_far_it_reaches_beyond_the_border(side, zoom, rotation, shear, shift, seed):
+    image = smooth(np.random.default_rng(seed), 1, side)
+    quantities = (np.float32([value]) for value in (zoom, rotation, shear, shift))
+    matrix = array(augment.affine_matrix(*quantities))
+    linear, offset = matrix[0, ::-1, 1::-1], matrix[0, ::-1, 2]  # SciPy counts rows first
+    offset = offset + (side - 1) / 2 * (1 - linear.sum(axis=1))
+    expected = [
+        ndimage.affine_transform(image[0, ..., channel].astype(float), linear, offset, order=1, mode="mirror")
+        for channel in range(3)
+    ]
+    assert_close(augment.affine(image, matrix)[0], rounded(np.stack(expected, -1)))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +93,8 @@ def test_affine_is_scipys(images):
     ],
 )
 def test_affine_matrix_shifts_zooms_turns_and_shears(quantities, point, comes_from):
-    zoom, turn, shear, shift = (np.float32([value]) for value in quantities)
-    matrix = array(augment.affine_matrix(np.float32([[zoom[0]] * 2]), turn, shear, shift))[0]
+    zoom, rotation, shear, shift = (np.float32([value]) for value in quantities)
+    matrix = array(augment.affine_matrix(np.float32([[zoom[0]] * 2]), rotation, shear, shift))[0]
     assert np.allclose(matrix @ [*point, 1], comes_from, atol=1e-6)
 
 
@@ -101,16 +115,20 @@ def test_sharpen_is_a_three_by_three_filter(images):
         assert_close(found, rounded(ndimage.convolve(image.astype(float), kernel, mode="mirror")))
 
 
-def test_noise_reads_the_field_from_each_patchs_own_start(images):
+@pytest.mark.parametrize("side", [96, 64, 32])
+def test_noise_reads_the_field_from_each_patchs_own_start(side):
     rng = np.random.default_rng(2)
-    field = rng.normal(size=96 * 96 * 3).astype(np.float32)
-    spread, start = evenly(rng, 0, 5, MANY), rng.integers(0, field.size, MANY).astype(np.int32)
-    grain = np.stack([np.roll(field, -s) for s in start]) * spread[:, None]
-    assert_close(augment.noise(images, spread, field, start), rounded(images + grain.reshape(images.shape)))
+    images = smooth(rng, MANY, side)
+    field = rng.normal(size=side * side * 3).astype(np.float32)
+    std, start = evenly(rng, 0, 5, MANY), rng.integers(0, field.size, MANY).astype(np.int32)
+    grain = np.stack([np.roll(field, -s) for s in start]) * std[:, None]
+    assert_close(augment.noise(images, std, field, start), rounded(images + grain.reshape(images.shape)))
 
 
-def test_holes_are_black_squares_of_eight_pixels(images):
-    hole = np.random.default_rng(3).random((MANY, 12, 12)) < 0.1
+@pytest.mark.parametrize("side", [96, 64, 32])
+def test_holes_are_black_squares_of_eight_pixels(side):
+    rng = np.random.default_rng(3)
+    images, hole = smooth(rng, MANY, side), rng.random((MANY, side // 8, side // 8)) < 0.1
     expected = np.where(np.kron(hole, np.ones((1, 8, 8)))[..., None], 0, images)
     assert np.array_equal(array(augment.holes(images, hole)), expected)
 
@@ -148,14 +166,14 @@ def test_nothing_asked_nothing_changed(images):
 
 def test_same_seed_same_bytes_and_input_untouched(images):
     before = images.copy()
-    first, second, other = (array(Augment(seed=seed)(images, training=True)) for seed in (3, 3, 4))
+    first, second, other = (array(Augment(QUICK, seed=seed)(images, training=True)) for seed in (3, 3, 4))
     assert np.array_equal(first, second) and not np.array_equal(first, other)
     assert np.array_equal(images, before)
     assert first.dtype == np.uint8 and first.shape == images.shape
 
 
 def test_each_batch_is_changed_anew_and_none_when_predicting(images):
-    layer = Augment(seed=0)
+    layer = Augment(QUICK, seed=0)
     first, second = (array(layer(images, training=True)) for _ in range(2))
     assert not np.array_equal(first, second)
     assert np.array_equal(array(layer(images, training=False)), images)
@@ -188,3 +206,76 @@ def test_the_centre_stays_the_centre(images):
 @pytest.mark.parametrize("many", [1, 3, 10])
 def test_small_and_odd_batches_work(images, many):
     assert array(Augment(seed=0)(images[:many], training=True)).shape == (many, 96, 96, 3)
+
+
+@pytest.mark.parametrize("side", [64, 32])
+def test_the_whole_list_changes_patches_of_other_sizes_too(side):
+    few = smooth(np.random.default_rng(0), 16, side)
+    out = array(Augment(seed=0)(few, training=True))
+    assert out.shape == few.shape and (out != few).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("side", [64, 32, 8])
+def test_holes_are_drawn_for_each_place_of_a_patch_of_any_size(side):
+    white = np.full((MANY, side, side, 3), 255, np.uint8)
+    out = array(Augment({"holes": Operation(1, {"share": (0.5, 0.5)})}, seed=0)(white, training=True))
+    black = (out == 0).reshape(MANY, side // 8, 8, side // 8, 8, 3)
+    assert (black.all(axis=(2, 4, 5)) == black.any(axis=(2, 4, 5))).all()
+    places = black[:, :, 0, :, 0, 0].mean(axis=0)
+    assert places.min() > 0.2 and places.max() < 0.8
+
+
+@pytest.mark.parametrize("shape", [(2, 100, 100, 3), (2, 96, 64, 3), (2, 96, 96, 1), (2, 96, 96), (2, 4, 4, 3)])
+def test_patches_that_cannot_be_changed_are_refused_in_a_sentence(shape):
+    with pytest.raises(InputError, match="whose width 8 divides" if shape[1] == 100 else "cannot be changed: give"):
+        Augment()(np.zeros(shape, np.uint8), training=True)
+    with pytest.raises(InputError):  # where a model is built, too
+        Augment()(keras.Input(shape[1:], dtype="uint8"))
+
+
+def test_without_holes_any_width_will_do():
+    few = smooth(np.random.default_rng(0), MANY, 101)
+    out = array(Augment({name: OPERATIONS[name] for name in OPERATIONS if name != "holes"})(few, training=True))
+    assert out.shape == few.shape and (out != few).any()
+
+
+def test_an_unknown_operation_is_refused():
+    with pytest.raises(InputError, match="'emboss' is no operation; choose from symmetry, affine"):
+        Augment({"emboss": Operation(1)})
+
+
+# Saved and loaded --------------------------------------------------------------------------------------------------
+
+
+def save_and_load(folder):
+    """A saved model that has augmented a batch, and the one that is loaded from its file, each after one batch more."""
+    images = smooth(np.random.default_rng(0), 16, 32)
+    wide = {"stain": OPERATIONS["stain"], "holes": Operation(4, {"share": (0.2, 0.3)}), "symmetry": Operation(1)}
+    patches = keras.Input((32, 32, 3), dtype="uint8")
+    model = keras.Model(patches, Augment(wide, seed=7, name="augment")(patches))
+    first = array(model(images, training=True))
+    model.save(folder / "model.keras")
+    loaded = keras.models.load_model(folder / "model.keras")
+    assert list(loaded.get_layer("augment").operations) == ["stain", "holes", "symmetry"]
+    return first, array(model(images, training=True)), array(loaded(images, training=True))
+
+
+def assert_a_loaded_model_goes_on(folder):
+    first, second, by_loaded = save_and_load(folder)
+    assert np.array_equal(second, by_loaded) and not np.array_equal(first, second)
+
+
+def test_a_saved_model_goes_on_with_the_same_random_numbers(tmp_path):
+    assert_a_loaded_model_goes_on(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_saved_model_goes_on_with_the_same_random_numbers_on_jax(tmp_path):
+    script = (
+        "import pathlib, runpy, sys; runpy.run_path(sys.argv[1])['assert_a_loaded_model_goes_on'](pathlib.Path('.'))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    result = subprocess.run(
+        [sys.executable, "-c", script, __file__], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
