@@ -2,31 +2,25 @@
 
     python benchmarks/training_worker.py default|ours|bare DATA
 
-Prints 'ready', then after each number read from standard input the seconds that so many steps took. benchmarks/speed.py runs
-several of these in turn, so that all of them meet the same machine.
+'default' is Keras as it comes; 'ours' is what `pcam train` does, augmentation included; 'bare' is its step alone, on
+one batch. Prints 'ready', then after each number read from standard input the seconds that so many steps took.
+benchmarks/speed.py runs several of these in turn, so that all of them meet the same machine.
 """
 
 import os
 import sys
 import time
-
-from pcam_utils.runtime.backend import load_keras, prepare
-
-MODE, DATA = sys.argv[1:]
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-keras = load_keras()
-keras.utils.set_random_seed(0)
-if MODE != "default":
-    prepare(0)
+from contextlib import nullcontext
+from itertools import repeat
 
 from pcam_utils.data.sources import open_data
-from pcam_utils.models.networks import build_model
+from pcam_utils.models.networks import build_model, keras
+from pcam_utils.runtime.backend import prepare
+from pcam_utils.runtime.fused import FusedAdam, fused_batch_norm
 from pcam_utils.training.run import batches, behind_augmentation
 
 BATCH = int(os.environ.get("BENCH_BATCH", "32"))
-PROFILE = os.environ.get(
-    "PROFILE"
-)  # folder: the second block of steps is written there as TensorFlow's profiler sees it
+PROFILE = os.environ.get("PROFILE")  # a folder: the second block of steps is written there, as TensorFlow sees it
 
 
 class Gate(keras.callbacks.Callback):
@@ -67,28 +61,27 @@ def say(what):
     print(what, flush=True)
 
 
-def main():
-    patches = open_data(DATA, only=("train",)).split("train")
+def main(mode, data):
+    keras.utils.set_random_seed(0)
+    if mode != "default":
+        prepare(0, say=lambda _: None)
+    patches = open_data(data, only=("train",)).split("train")
     model = build_model(weights="none", head="average", say=lambda _: None)
     stream = batches(patches, BATCH)
-    if MODE == "bare":  # the same batch again and again, on the device already
-        images, goals = (keras.ops.convert_to_tensor(part) for part in next(stream))
-        stream = forever(images, goals)
-    if MODE == "ours":
+    if mode == "bare":  # the same batch again and again, on the device already
+        stream = repeat(tuple(map(keras.ops.convert_to_tensor, next(stream))))
+    if mode == "ours":
         model = behind_augmentation(model, "full")
-    jit = keras.backend.backend() == "jax"
-    how = {} if MODE == "default" else {"jit_compile": jit}
-    model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", **how)
-    if MODE != "default":
+    if mode == "default":
+        model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy")
+    else:
+        jit = keras.backend.backend() == "jax"
+        model.compile(FusedAdam(1e-4), loss="binary_crossentropy", jit_compile=jit)
         model.optimizer.build(model.trainable_variables)
     say("ready")
-    model.fit(stream, steps_per_epoch=10**6, verbose=0, callbacks=[Gate()], shuffle=False)
-
-
-def forever(images, goals):
-    while True:
-        yield images, goals
+    with nullcontext() if mode == "default" else fused_batch_norm():
+        model.fit(stream, steps_per_epoch=10**6, verbose=0, callbacks=[Gate()], shuffle=False)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
