@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import html
 import os
 import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
+from tqdm.auto import tqdm
 
 from .errors import InputError
 from .files import replacing
@@ -22,6 +24,10 @@ FOLDER = Path("notebooks")
 TIMEOUT_S = 6 * 3600  #: of one cell: on real data and without a GPU, training takes hours
 _IMAGES = {"image/png", "image/jpeg"}
 _NO_ALT = "No description has been provided for this image"  # what nbconvert writes where it finds no alt text
+
+
+class LessonFailed(RuntimeError):
+    """A cell of a lesson raised an error; the message is one sentence that names lesson, cell and error."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Result:
     slowest_cell: float
 
 
-def find_lessons(folder=FOLDER, numbers=()):
+def find_lessons(folder: str | Path = FOLDER, numbers: Collection[str] = ()) -> list[Path]:
     """Paths of the lessons, in order; of those asked for by number ('03') alone, if any are. 2x, for Kaggle, are none.
 
     Parameters
@@ -56,7 +62,14 @@ def find_lessons(folder=FOLDER, numbers=()):
     return [lesson for lesson in lessons if not numbers or lesson.name[:2] in numbers]
 
 
-def run_lessons(lessons, out, *, data=None, progress=None, say=print):
+def run_lessons(
+    lessons: Sequence[Path],
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> list[Result]:
     """Execute lessons into a folder: notebooks, HTML pages, times.csv, and what the lessons themselves write.
 
     Parameters
@@ -65,8 +78,8 @@ def run_lessons(lessons, out, *, data=None, progress=None, say=print):
     out : path
     data : path, optional
         Folder of patches; what `find_data` finds if left out.
-    progress : callable, optional
-        Makes a bar from `desc` and `total`, as `tqdm.tqdm` does.
+    progress : bool
+        Show a bar of the cells, where somebody watches.
     say : callable
         Told one line a lesson.
 
@@ -76,8 +89,8 @@ def run_lessons(lessons, out, *, data=None, progress=None, say=print):
 
     Raises
     ------
-    InputError
-        If a cell fails: which, in which lesson, and how. What came before it is kept.
+    LessonFailed
+        If a cell raises an error. What came before it is kept.
     """
     out, results = Path(out), []
     for lesson in lessons:
@@ -93,7 +106,20 @@ def run_lessons(lessons, out, *, data=None, progress=None, say=print):
     return results
 
 
-def execute(lesson, *, out, data=None, progress=None, keep=None):
+def files_in(out: str | Path, lessons: Sequence[Path]) -> list[Path]:
+    """Paths of what `run_lessons` itself writes into the folder `out`."""
+    pages = [Path(out) / f"{lesson.stem}{suffix}" for lesson in lessons for suffix in (".ipynb", ".html")]
+    return [*pages, Path(out) / "times.csv"]
+
+
+def execute(
+    lesson: str | Path,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    progress: bool = True,
+    keep: str | Path | None = None,
+) -> tuple[nbformat.NotebookNode, Result]:
     """Execute one lesson in its own folder.
 
     Parameters
@@ -107,22 +133,29 @@ def execute(lesson, *, out, data=None, progress=None, keep=None):
     -------
     nbformat.NotebookNode, Result
     """
-    out = Path(out).absolute()
+    lesson, out = Path(lesson), Path(out).absolute()
     out.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(lesson, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT_S,
         record_timing=False,  # would store the clock of this machine in the notebook
-        resources={"metadata": {"path": str(Path(lesson).parent)}},
+        resources={"metadata": {"path": str(lesson.parent)}},
         extra_arguments=["--log-level=ERROR"],
     )
-    clock = _Clock(client, progress, desc=lesson.stem, total=len(notebook.cells))
+    told = {"PCAM_OUT": str(out)} | ({"PCAM_DATA": str(Path(data).absolute())} if data else {})
+    # None: where nobody watches, there is no bar.
+    bar = tqdm(desc=lesson.stem, total=len(notebook.cells), unit="cell", disable=None if progress else True)
+    clock = _Clock(client, bar)
     try:
-        with _environment(PCAM_OUT=out, PCAM_DATA=data and Path(data).absolute()), clock:
-            client.execute()
+        with bar:
+            client.execute(env=os.environ | told)
     except CellExecutionError as error:
-        raise InputError(f"{lesson.name} stopped in cell {clock.cell + 1}: {error.ename}: {error.evalue}") from error
+        raise LessonFailed(f"{lesson.name} stopped in cell {clock.cell + 1}: {error.ename}: {error.evalue}") from error
+    except DeadKernelError as error:
+        raise LessonFailed(
+            f"{lesson.name} lost its Python process in cell {clock.cell + 1}; perhaps the memory was full."
+        ) from error
     finally:
         _describe_figures(notebook)
         if keep:
@@ -131,7 +164,7 @@ def execute(lesson, *, out, data=None, progress=None, keep=None):
     return notebook, Result(lesson.stem, sum(clock.seconds), max(clock.seconds))
 
 
-def refresh(lesson, *, out, data=None, progress=None):
+def refresh(lesson: str | Path, *, out: str | Path, data: str | Path | None = None, progress: bool = True) -> Result:
     """Execute a lesson and store its outputs in the notebook itself, without traces of the machine.
 
     Parameters
@@ -148,7 +181,7 @@ def refresh(lesson, *, out, data=None, progress=None):
     return result
 
 
-def store(notebook, lesson):
+def store(notebook: nbformat.NotebookNode, lesson: str | Path) -> None:
     """Write an executed notebook over the lesson: outputs with alt text, no warnings, no traces of the machine."""
     _describe_figures(notebook)
     for cell in notebook.cells:
@@ -162,7 +195,7 @@ def store(notebook, lesson):
         nbformat.write(nbformat.from_dict(notebook), temporary)
 
 
-def as_page(notebook):
+def as_page(notebook: nbformat.NotebookNode) -> str:
     """The executed notebook as one HTML page, figures with their alt text."""
     page, _ = HTMLExporter().from_notebook_node(notebook)
     # JupyterLab's template knows no alt text of figures, and nbconvert puts a phrase in its place.
@@ -171,7 +204,7 @@ def as_page(notebook):
     return page
 
 
-def _describe_figures(notebook):
+def _describe_figures(notebook: nbformat.NotebookNode) -> None:
     """Give each figure the alt text that its cell carries, where screen readers and other tools look for it."""
     for cell, output in _figures(notebook):
         if cell.metadata.get("alt"):
@@ -179,11 +212,11 @@ def _describe_figures(notebook):
                 output.metadata[kind] = {**output.metadata.get(kind, {}), "alt": cell.metadata["alt"]}
 
 
-def _alt_texts(notebook):
+def _alt_texts(notebook: nbformat.NotebookNode) -> list[str]:
     return [cell.metadata.get("alt", _NO_ALT) for cell, _ in _figures(notebook)]
 
 
-def _figures(notebook):
+def _figures(notebook: nbformat.NotebookNode) -> list[tuple[Any, Any]]:
     """(cell, output) of each figure, in order."""
     code = (cell for cell in notebook.cells if cell.cell_type == "code")
     return [(cell, output) for cell in code for output in cell.outputs if _IMAGES & output.get("data", {}).keys()]
@@ -192,35 +225,14 @@ def _figures(notebook):
 class _Clock:
     """Times the cells of a lesson, and moves its bar."""
 
-    def __init__(self, client, progress, **about):
-        self.seconds, self.cell = [0.0], 0
-        self.bar = progress(**about) if progress else None
+    def __init__(self, client: NotebookClient, bar: tqdm) -> None:
+        self.seconds, self.cell, self.bar = [0.0], 0, bar
         client.on_cell_start = self._start
         client.on_cell_executed = self._end
 
-    def _start(self, cell, cell_index):
+    def _start(self, cell: Any, cell_index: int) -> None:
         self.cell, self.begun = cell_index, time.perf_counter()
 
-    def _end(self, cell, cell_index, execute_reply):
+    def _end(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
         self.seconds.append(time.perf_counter() - self.begun)
-        if self.bar is not None:
-            self.bar.update(cell_index + 1 - self.bar.n)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.bar is not None:
-            self.bar.close()
-
-
-@contextlib.contextmanager
-def _environment(**values):
-    """Environment variables for the kernel; None leaves one as it is."""
-    before = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in values.items() if value is not None})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+        self.bar.update(cell_index + 1 - self.bar.n)

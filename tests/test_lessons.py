@@ -1,4 +1,7 @@
 import csv
+import json
+import os
+import sys
 
 import nbformat
 import pytest
@@ -10,7 +13,11 @@ from pcam_utils import lessons
 from pcam_utils.errors import InputError
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
-WRITES = "import os, pathlib\npathlib.Path(os.environ['PCAM_OUT'], 'made.txt').write_text(os.environ['PCAM_DATA'])\nprint('done')"
+WRITES = """
+import os, pathlib
+pathlib.Path(os.environ['PCAM_OUT'], 'made.txt').write_text(os.environ['PCAM_DATA'])
+print('done')
+"""
 
 
 @pytest.fixture
@@ -56,10 +63,29 @@ def test_the_course_leaves_notebooks_pages_times_and_what_lessons_make(course, t
     assert nbformat.read(course / "01_write.ipynb", 4).cells[0].outputs == []
 
 
+def test_a_second_time_is_told_what_it_replaces_and_prints_json(course, tmp_path, pcam, monkeypatch):
+    before = dict(os.environ)
+    once, twice = (
+        pcam("course", "--out", tmp_path / "out", "--lessons", course, "--lesson", "00", "--json") for _ in range(2)
+    )
+    (lesson,) = json.loads(twice.stdout)["lessons"]
+    assert lesson["name"] == "00_draw" and 0 < lesson["slowest_cell"] <= lesson["seconds"]
+    files = ", ".join(str(tmp_path / "out" / name) for name in ("00_draw.ipynb", "00_draw.html", "times.csv"))
+    assert "replaced" not in once.stderr
+    assert twice.stderr.splitlines()[0] == f"Already there, and replaced once this ends well: {files}."
+    assert os.environ == before  # the kernel is told, not this process
+
+
+def test_a_kernel_that_dies_is_one_sentence(course, tmp_path):
+    write(course / "03_die.ipynb", [new_code_cell("import os\nos._exit(1)")])
+    with pytest.raises(lessons.LessonFailed, match=r"03_die\.ipynb lost its Python process in cell 1; perhaps"):
+        lessons.execute(course / "03_die.ipynb", out=tmp_path, progress=False)
+
+
 def test_a_failing_cell_is_named_and_what_came_before_is_kept(course, tmp_path, pcam):
     write(course / "02_fail.ipynb", [new_markdown_cell("# Fail"), new_code_cell("print(1)"), new_code_cell("1 / 0")])
     result = pcam("course", "--out", tmp_path / "out", "--lessons", course, "--lesson", "02")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "02_fail.ipynb stopped in cell 3: ZeroDivisionError: division by zero" in result.stderr
     assert nbformat.read(tmp_path / "out" / "02_fail.ipynb", 4).cells[1].outputs[0].text == "1\n"
 
@@ -75,8 +101,6 @@ def test_refreshing_stores_outputs_without_traces_of_the_machine(course, tmp_pat
 
 
 def test_a_course_without_jupyter_says_what_to_install(monkeypatch, pcam):
-    import sys
-
     monkeypatch.delitem(sys.modules, "pcam_utils.lessons", raising=False)
     monkeypatch.delattr("pcam_utils.lessons", raising=False)
     monkeypatch.setitem(sys.modules, "nbclient", None)

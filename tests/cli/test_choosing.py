@@ -1,12 +1,10 @@
 import functools
 
-import numpy as np
 import pytest
 from helpers import STEM, write_csv
 from PIL import Image
 
-from pcam_utils.cli import report
-from pcam_utils.cli.report import choose_images, choose_model, choose_split, overlap
+from pcam_utils.cli.choosing import choose_images, choose_model, choose_split
 from pcam_utils.data.sources import open_data
 
 
@@ -54,13 +52,3 @@ def test_the_packages_own_model_is_taken_where_none_is_named():
     model, record = choose_model()
     assert model.name == "pcam_nasnetmobile" and record["name"] == "pcam"
     assert record["operating_point"]["threshold"] > 0
-
-
-@pytest.mark.parametrize("record", [{"name": "pcam"}, {"settings": {"weights": "pcam"}}])
-def test_patches_that_the_packages_model_was_trained_on_are_warned_of(monkeypatch, pcam_folder, record):
-    patches = open_data(pcam_folder()).split("test")
-    monkeypatch.setattr(report.shipped, "seen_in_training", lambda p: np.arange(len(p)) < 3)
-    assert overlap(patches, record).startswith("3 of these 12 patches look like ones")
-    assert overlap(patches, {"settings": {"weights": "none"}}) is None
-    monkeypatch.setattr(report.shipped, "seen_in_training", lambda p: np.zeros(len(p), bool))
-    assert overlap(patches, record) is None

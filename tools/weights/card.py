@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import log_loss
 
-from pcam_utils.cli.report import choose_model
+from pcam_utils.cli.choosing import choose_model
 from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.calibration import apply_temperature

@@ -1,0 +1,94 @@
+"""How `pcam` talks: results on standard output, all else on the other stream, failures as one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError, reason
+
+BAD_INPUT, FAILED = 2, 1  #: exit codes: what you gave cannot be used; what you asked for went wrong
+_DEBUG = "pcam.debug"  # where Click keeps, for all commands, whether the traceback is wanted
+_MACHINE = {errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no input could be better
+
+
+class CommandFailed(RuntimeError):
+    """What was asked for went wrong although the input was right; the message is one sentence."""
+
+
+def say(message: str) -> None:
+    """Tell a person something that is not the result: on standard error, so that the result can be piped."""
+    click.echo(message, err=True)
+
+
+def show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the result on standard output: a dict as JSON for a machine, or `text` for a person."""
+    click.echo(json.dumps(result, indent=2, default=str) if as_json else text)
+
+
+def say_replaced(*paths: str | Path) -> None:
+    """Name, in one line and beforehand, the files that are there already and will be replaced."""
+    there = [str(path) for path in map(Path, paths) if path.is_file()]
+    if there:
+        say(f"Already there, and replaced once this ends well: {', '.join(there)}.")
+
+
+class Command(click.Command):
+    """A command with `--debug`, which shows where an error comes from."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=lambda ctx, _, value: ctx.meta.update({_DEBUG: value}),
+                help="Show the traceback of an error.",
+            )
+        )
+
+
+class Group(click.Group):
+    """Turns whatever goes wrong into one sentence on standard error, and an exit code."""
+
+    command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with warnings.catch_warnings():
+                # Pillow warns of each thing that is odd in a damaged image; whether it can be read is said once.
+                warnings.filterwarnings("ignore", module="PIL")
+                return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # Click's own ends
+            raise
+        except Exception as error:  # noqa: BLE001 (the last to catch it, and nothing is swallowed)
+            if ctx.meta.get(_DEBUG):
+                traceback.print_exc()
+            sentence, code = _account_for(error)
+            say(f"pcam: {sentence}")
+            sys.exit(code)
+
+
+def _account_for(error: Exception) -> tuple[str, int]:
+    """What to say of an error in one sentence, and the exit code that goes with it."""
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, InputError):
+        by_machine = isinstance(error.__cause__, OSError) and error.__cause__.errno in _MACHINE
+        return str(error), FAILED if by_machine else BAD_INPUT
+    if isinstance(error, CommandFailed):
+        return str(error), FAILED
+    if isinstance(error, OSError):
+        return (f"{error.filename or 'A file'} cannot be read or written ({reason(error)}); see to that first."), FAILED
+    if isinstance(error, MemoryError):
+        return "The memory is full; close other programs, or take fewer patches.", FAILED
+    about = " ".join(str(error).split())
+    return f"{type(error).__name__} ({about}) is a fault of this program; report what --debug shows.", FAILED

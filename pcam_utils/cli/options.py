@@ -1,0 +1,37 @@
+"""The options that several commands share, and the names that they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+# Written out, because the rooms that know these names start Keras, and `pcam train --help` should not wait for it.
+# tests/cli/test_options.py holds both together.
+SPLITS = ("train", "valid", "test")
+LAYOUTS = ("pcam", "kaggle")
+RECIPES = ("article", "course", "pcam")
+BACKBONES = ("NASNetMobile", "EfficientNetV2B0", "DenseNet121", "SmallCNN")
+HEADS = ("article", "average")
+AUGMENTS = ("full", "plain", "none")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+VIEWS = ("none", "flips", "d4")
+MEANS = ("arithmetic", "geometric")
+FITS = ("resize", "crop")
+
+PATH = click.Path(path_type=Path)
+DATA = click.argument("data", required=False, type=PATH)
+FIT = click.option("--fit", type=click.Choice(FITS), help="What to do with images that are not 96×96.")
+RUN = click.option("--run", type=PATH, help="Folder of a training run.")
+MODEL = click.option(
+    "--model", type=PATH, help="A .keras file, or 'pcam', this package's own, which is used if no run is named."
+)
+TTA = click.option(
+    "--tta",
+    type=click.Choice(VIEWS),
+    default="flips",
+    show_default=True,
+    help="Average over 1, 4 or 8 views of each patch.",
+)
+MEAN = click.option("--mean", type=click.Choice(MEANS), default="arithmetic", show_default=True)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
