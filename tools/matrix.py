@@ -1,9 +1,9 @@
-"""Runs `make test` with the lowest versions that the metadata allows, with Colab's, and with the newest: `make matrix`, or
+"""Runs tests and lessons with the lowest versions that are allowed, with Colab's, and with the newest: `make matrix`.
 
-    python tests/matrix.py lowest
+    python tools/matrix.py lowest    one of them
 
-Each takes a clone of the last commit into build/matrix, and some 25 minutes on two cores. Python 3.10, 3.12 and 3.13 have to
-be there, as python3.10, python3.12 and python3.13. The table is kept in build/matrix/results.md.
+Each takes a clone of the last commit into build/matrix, and some 25 minutes on two cores. Python 3.10, 3.12 and 3.13
+have to be there, as python3.10, python3.12 and python3.13. The table is kept in build/matrix/results.md.
 """
 
 import os
@@ -28,12 +28,12 @@ def lowest_versions():
     """Lines of pip's constraints: each package of pyproject.toml at the lowest version that is allowed there."""
     # By hand: Python 3.10, the oldest that we allow, has no reader of TOML.
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    bounds = sorted(set(re.findall(r'"([\w-]+)>=([\d.]+)[,\d<]*"', text)))
+    bounds = sorted(set(re.findall(r'"([\w-]+)>=([\d.]+)[,\d.<]*"', text)))
     return [f"{name}=={version}" for name, version in bounds if name != "setuptools"]
 
 
 def run(name):
-    """Run `make test` in one environment: a row of the table, and whether it passed."""
+    """Run tests and lessons in one environment: a row of the table, and whether all passed."""
     python, backend, constraints = ENVIRONMENTS[name]
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,7 +45,7 @@ def run(name):
         environment["PIP_CONSTRAINT"] = constraints.as_uri()  # a path may hold spaces
     begun = time.monotonic()
     with open(OUT / f"{name}.log", "w") as log:
-        command = ["make", "test", f"PYTHON={python}", f"BACKEND={backend}"]
+        command = ["make", "test-run", f"PYTHON={python}", f"BACKEND={backend}"]
         passed = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode == 0
     minutes = (time.monotonic() - begun) / 60
     counts = re.findall(r"(\d+ passed.*?) in ", (OUT / f"{name}.log").read_text())

@@ -1,7 +1,7 @@
 """Runs the lessons where learners are, in environments of their own; on Linux, with `unshare` and `ip`:
 
-    python tests/places.py colab [LESSON …]    Colab's versions, the package from a server on this machine, no libGL
-    python tests/places.py kit [LESSON …]      from the folder of `make offline-kit` alone, without a network
+    python tools/places.py colab [LESSON …]    Colab's versions, the package from a server on this machine, no libGL
+    python tools/places.py kit [LESSON …]      from the folder of `make offline-kit` alone, without a network
 
 `make offline-kit` comes first; Python 3.13 has to be there as python3.13. The table is kept in build/places.
 """
