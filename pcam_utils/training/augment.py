@@ -309,7 +309,7 @@ def _shifted(values, axis, reach, step):
 
 
 def _mirrored(place, last):
-    """Take places beyond 0 … last to where mirrors in the middle of the border pixels show them, however far they lie."""
+    """Take places beyond 0 … last to where mirrors in the middle of the border pixels show them, however far."""
     place = place - 2 * last * ops.floor(place / (2 * last))
     return ops.maximum(last - ops.abs(place - last), 0)  # rounding may lead below 0
 

@@ -28,8 +28,8 @@ class Operation:
 #: What may happen to a training patch, in this order. Angles in degrees, shifts and sigma in pixels, noise in grey
 #: values, offsets in optical density (log10), the others are factors and shares. It is the 2019 article's list
 #: (CVxTz/malignancy_detection, code/utils.py) as far as it makes sense for tissue. Left out are superpixels, edges,
-#: emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the centre (lesson 02
-#: counts how often).
+#: emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the centre (lesson
+#: 02 counts how often).
 OPERATIONS = {
     "symmetry": Operation(1),
     "affine": Operation(4, {"zoom": (0.9, 1.1), "rotation": (-10, 10), "shear": (-5, 5), "shift": (-2, 2)}),
