@@ -7,6 +7,6 @@ class InputError(ValueError):
     """Input that cannot be used; the message is one sentence for the person who gave it."""
 
 
-def reason(error):
+def reason(error: OSError) -> str:
     """Say in a few words why the system refused (an `OSError`); h5py's own text runs over several lines."""
     return os.strerror(error.errno) if error.errno else (str(error).splitlines() or ["unknown error"])[0]
