@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from .patches import content_hashes, fingerprint, is_blank
+from .patches import Patches, content_hashes, fingerprint, is_blank
+from .sources import Data
 
 
-def describe(data, progress=None):
+def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
     """Count what is in the data; every patch is read once or twice.
 
     Parameters
     ----------
     data : pcam_utils.data.sources.Data
-    progress : callable, optional
-        Wraps iterables, as `tqdm.tqdm` does.
+    progress : bool
+        Show bars where reading takes more than two seconds.
 
     Returns
     -------
@@ -38,21 +41,25 @@ def describe(data, progress=None):
     }
 
 
-def _describe_split(patches, progress):
-    batches = patches.batches() if progress is None else progress(patches.batches(), total=-(-len(patches) // 256))
-    labelled = patches.labels is not None
+def _describe_split(patches: Patches, progress: bool) -> dict[str, Any]:
+    blank = 0
+    with tqdm(total=len(patches), desc="Reading", unit="patch", delay=2, disable=not progress) as bar:
+        for batch in patches.batches():
+            blank += int(is_blank(batch).sum())
+            bar.update(len(batch))
+    labels = patches.labels
     return {
         "patches": len(patches),
-        "positives": int(patches.labels.sum()) if labelled else None,
-        "negatives": int((patches.labels == 0).sum()) if labelled else None,
+        "positives": None if labels is None else int(np.count_nonzero(labels)),
+        "negatives": None if labels is None else int(np.count_nonzero(labels == 0)),
         "slides": len(np.unique(patches.slides)) if patches.slides is not None else None,
-        "blank": int(sum(is_blank(batch).sum() for batch in batches)),
-        "repeats": len(patches) - len(np.unique(content_hashes(patches, progress))),
+        "blank": blank,
+        "repeats": len(patches) - len(np.unique(content_hashes(patches, progress=progress))),
         "fingerprint": fingerprint(patches),
     }
 
 
-def examples(patches, *, each=8, seed=0):
+def examples(patches: Patches, *, each: int = 8, seed: int = 0) -> Patches:
     """Draw up to `each` patches of each class, class by class; of all where labels are unknown.
 
     Returns
@@ -65,7 +72,7 @@ def examples(patches, *, each=8, seed=0):
     return patches.take(np.concatenate([rng.permutation(members)[:each] for members in classes]))
 
 
-def as_table(facts):
+def as_table(facts: dict[str, Any]) -> str:
     """The facts of `describe` as lines for a person."""
     kind = "simulated pictures, not patients' tissue" if facts["simulated"] else "as found, no mark of being simulated"
     lines = [f"{facts['folder']}: layout '{facts['layout']}', {kind}"]

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from ..errors import InputError, reason
+from ..errors import InputError
+from ..files import replacing, require_room
 from .patches import SIZE, FileRows
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _PART = 512  # images handed to the decoding threads at a time: bounds the memory in flight
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where packed arrays are kept: `PCAM_CACHE`, else `~/.cache/pcam_utils`."""
     return Path(os.environ.get("PCAM_CACHE") or Path.home() / ".cache" / "pcam_utils")
 
 
-def pack_images(files, *, fit=None, check_sha1=False, progress=True):
+def pack_images(
+    files: Sequence[Path], *, fit: str | None = None, check_sha1: bool = False, progress: bool = True
+) -> FileRows:
     """Decode image files into one array on disk, or open the array that an earlier call left.
 
     Parameters
@@ -36,17 +40,27 @@ def pack_images(files, *, fit=None, check_sha1=False, progress=True):
     check_sha1 : bool
         Require that each file is named for the SHA-1 of its RGB bytes, as in the Kaggle competition: this finds
         damaged files, and red and blue in the wrong order.
+    progress : bool
+        Show a bar where it takes more than two seconds.
 
     Returns
     -------
     FileRows, (N, 96, 96, 3) uint8, RGB
         In the order of `files`.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be used, or the cache not be written.
     """
     if fit not in (None, "resize", "crop"):
         raise InputError(f"'{fit}' is no way to fit images; choose 'resize' or 'crop'.")
     packed = cache_folder() / f"packed_{_listing_digest(files, fit, check_sha1)}.npy"
     if not packed.exists():
-        _write_packed(packed, files, fit, check_sha1, progress)
+        elsewhere = "name another folder in PCAM_CACHE"
+        require_room(packed, len(files) * SIZE * SIZE * 3, instead=elsewhere)
+        with replacing(packed, instead=elsewhere) as temporary:
+            _decode_all(temporary, files, fit, check_sha1, progress)
     images = np.load(packed, mmap_mode="r")  # read for its header alone
     return FileRows(packed, images.offset, images.shape)
 
@@ -60,24 +74,6 @@ def _listing_digest(files, fit, check_sha1):
     return digest.hexdigest()[:24]
 
 
-def _write_packed(packed, files, fit, check_sha1, progress):
-    temporary = None
-    try:
-        packed.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=packed.parent, suffix=".part")
-        os.close(handle)
-        _decode_all(temporary, files, fit, check_sha1, progress)
-        os.replace(temporary, packed)
-    except OSError as error:
-        raise InputError(
-            f"The images could not be packed into {packed.parent} ({reason(error)}); "
-            "free some space or name another folder in PCAM_CACHE."
-        ) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
 def _decode_all(path, files, fit, check_sha1, progress):
     def decode(file):
         image = read_image(file, fit)
@@ -85,7 +81,7 @@ def _decode_all(path, files, fit, check_sha1, progress):
             raise InputError(f"{file} is not the image that its name promises (SHA-1 of its pixels); get it again.")
         return image
 
-    bar = tqdm(total=len(files), desc="Packing images", unit="img", disable=None if progress else True, delay=2)
+    bar = tqdm(total=len(files), desc="Packing images", unit="img", delay=2, disable=not progress)
     with open(path, "wb") as out, ThreadPoolExecutor() as threads, bar:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), SIZE, SIZE, 3)}
         np.lib.format.write_array_header_1_0(out, header)
@@ -95,7 +91,7 @@ def _decode_all(path, files, fit, check_sha1, progress):
                 bar.update()
 
 
-def read_image(file, fit=None):
+def read_image(file: Path, fit: str | None = None) -> NDArray[np.uint8]:
     """Read one 8-bit RGB image as (96, 96, 3) uint8, or say in one sentence what is wrong with it."""
     try:
         with Image.open(file) as opened:

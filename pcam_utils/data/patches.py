@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
 from ..errors import InputError, reason
 
@@ -23,25 +28,36 @@ class Rows:
         NumPy array, h5py dataset or `FileRows`.
     rows : array of int, optional
         Rows of `stored` that this view shows, in this order; all of them if left out.
+
+    Examples
+    --------
+    >>> rows = Rows(np.zeros((10, 96, 96, 3), np.uint8)).take([7, 2, 2])
+    >>> rows.shape, rows[:2].shape, rows[-1].shape
+    ((3, 96, 96, 3), (2, 96, 96, 3), (96, 96, 3))
     """
 
-    def __init__(self, stored, rows=None):
+    def __init__(self, stored: Any, rows: ArrayLike | None = None) -> None:
         self.stored = stored
         self.rows = np.arange(len(stored)) if rows is None else np.asarray(rows, dtype=np.int64)
         self.shape = (len(self.rows), *stored.shape[1:])
         self.dtype = np.dtype(np.uint8)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
         """Read rows into memory: an int gives one patch, a slice, list or boolean mask a batch."""
         try:
             return self._read(self.rows[key])
-        except OSError as error:  # only HDF5 raises it: a chunk that cannot be unpacked
-            raise InputError(f"{self.stored.file.filename} is damaged ({reason(error)}); get it again.") from error
+        except OSError as error:
+            path = self.stored.path if isinstance(self.stored, FileRows) else self.stored.file.filename
+            if error.errno:  # what the system says; else HDF5 itself, of a chunk that cannot be unpacked
+                raise InputError(
+                    f"{path} cannot be read any more ({reason(error)}); connect its disk again, or open the data anew."
+                ) from error
+            raise InputError(f"{path} is damaged ({reason(error)}); get it again.") from error
 
-    def _read(self, chosen):
+    def _read(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
         if np.ndim(chosen) == 0:
             return np.asarray(self.stored[int(chosen)])
         if isinstance(self.stored, np.ndarray):
@@ -57,7 +73,7 @@ class Rows:
             self.stored.read_direct(batch, row, place)
         return batch
 
-    def take(self, which):
+    def take(self, which: Any) -> Rows:
         """Return the view of these rows, without reading them."""
         return Rows(self.stored, self.rows[which])
 
@@ -77,16 +93,19 @@ class FileRows:
         (N, 96, 96, 3), of uint8.
     """
 
-    def __init__(self, path, offset, shape):
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
         self.path, self.offset, self.shape = path, offset, tuple(shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int | slice) -> NDArray[np.uint8]:
         """Read one row (an int) or rows that follow each other (a slice without step)."""
-        chosen = range(len(self))[key]  # counts from the end and ends where it should, as for a list
-        first, number = (chosen.start, len(chosen)) if isinstance(key, slice) else (chosen, 1)
+        every = range(len(self))  # counts from the end and ends where it should, as a list does
+        if isinstance(key, slice):
+            first, number = every[key].start, len(every[key])
+        else:
+            first, number = every[key], 1
         row = int(np.prod(self.shape[1:]))
         values = np.fromfile(self.path, np.uint8, number * row, offset=self.offset + first * row)
         if len(values) < number * row:
@@ -94,7 +113,7 @@ class FileRows:
         rows = values.reshape(number, *self.shape[1:])
         return rows if isinstance(key, slice) else rows[0]
 
-    def read_into(self, batch, rows):
+    def read_into(self, batch: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
         """Fill a batch, (K, 96, 96, 3) uint8, with any rows: one copy, from the file to where they are used."""
         with open(self.path, "rb", buffering=0) as file:
             for place in np.argsort(rows, kind="stable"):  # forwards through the file, for disks that turn
@@ -119,17 +138,24 @@ class Patches:
         True if the pictures were rendered and show no patient's tissue.
     content_ids : bool
         True if each id is the SHA-1 of the patch's RGB bytes, as in the Kaggle competition.
+
+    Examples
+    --------
+    >>> images = np.zeros((3, 96, 96, 3), np.uint8)
+    >>> patches = Patches(Rows(images), ids=np.array(["a", "b", "c"]), labels=np.array([0, 1, 0], np.uint8))
+    >>> patches.take(patches.labels == 0).ids.tolist()
+    ['a', 'c']
     """
 
     images: Rows
-    ids: np.ndarray
-    labels: np.ndarray | None = None
-    slides: np.ndarray | None = None
+    ids: NDArray[np.str_]
+    labels: NDArray[np.uint8] | None = None
+    slides: NDArray[np.str_] | None = None
     name: str = "images"
     simulated: bool = False
     content_ids: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for what in ("ids", "labels", "slides"):
             column = getattr(self, what)
             if column is not None and len(column) != len(self.images):
@@ -138,10 +164,10 @@ class Patches:
                     "the files do not belong together, so get them again."
                 )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, which):
+    def take(self, which: Any) -> Patches:
         """Return a subset as a new table, without reading any image.
 
         Parameters
@@ -151,12 +177,12 @@ class Patches:
         columns = {c: getattr(self, c)[which] for c in ("ids", "labels", "slides") if getattr(self, c) is not None}
         return replace(self, images=self.images.take(which), **columns)
 
-    def batches(self, size=256):
+    def batches(self, size: int = 256) -> Iterator[NDArray[np.uint8]]:
         """Yield (size, 96, 96, 3) uint8 batches in order; the last one may be shorter."""
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 
-    def require_both_classes(self):
+    def require_both_classes(self) -> Patches:
         """Raise `InputError` unless labels are there and hold both 0 and 1."""
         if self.labels is None:
             raise InputError(f"The {self.name} split has no labels; name a labelled split, or give a labels file.")
@@ -167,27 +193,37 @@ class Patches:
         return self
 
 
-def content_hashes(patches, progress=None):
+def content_hashes(patches: Patches, *, progress: bool = True) -> NDArray[np.str_]:
     """SHA-1 of each patch's RGB bytes: equal for exact repeats, and what Kaggle uses as the id.
 
     Parameters
     ----------
     patches : Patches
-    progress : callable, optional
-        Wraps the iterable of batches, as `tqdm.tqdm` does.
+    progress : bool
+        Show a bar where it takes more than two seconds.
 
     Returns
     -------
     (N,) str
         40 hexadecimal digits each.
+
+    Examples
+    --------
+    >>> twice = Patches(Rows(np.zeros((2, 96, 96, 3), np.uint8)), ids=np.array(["a", "b"]))
+    >>> len(set(content_hashes(twice)))
+    1
     """
     if patches.content_ids:
         return patches.ids
-    batches = patches.batches() if progress is None else progress(patches.batches(), total=-(-len(patches) // 256))
-    return np.array([hashlib.sha1(image.tobytes()).hexdigest() for batch in batches for image in batch])
+    with tqdm(total=len(patches), desc="Looking for repeats", unit="patch", delay=2, disable=not progress) as bar:
+        hashes = []
+        for batch in patches.batches():
+            hashes += [hashlib.sha1(image.tobytes()).hexdigest() for image in batch]
+            bar.update(len(batch))
+    return np.array(hashes)
 
 
-def fingerprint(patches, looks=64):
+def fingerprint(patches: Patches, looks: int = 64) -> str:
     """Short digest that tells two data sets apart: count, labels, and the pixels of evenly spread patches.
 
     Returns
@@ -203,7 +239,7 @@ def fingerprint(patches, looks=64):
     return digest.hexdigest()[:16]
 
 
-def is_blank(images):
+def is_blank(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell which patches show no tissue: all pixels nearly alike, white or black.
 
     Parameters

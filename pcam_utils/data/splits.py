@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from ..errors import InputError
 from .patches import Patches, content_hashes
+from .sources import Data
 
 OFFICIAL = "the official train and valid splits: no slide is on both sides"
 BY_SLIDE = "split by slide: no slide is on both sides"
@@ -27,7 +29,7 @@ class Split:
     how: str
 
 
-def train_valid(data, *, fraction=0.2, seed=0, progress=None):
+def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: bool = True) -> Split:
     """Give the patches to train on and those to choose by.
 
     The official splits where both are there; else by slide where slides are known; else stratified at random with
@@ -39,21 +41,35 @@ def train_valid(data, *, fraction=0.2, seed=0, progress=None):
     fraction : float
         Share of the patches to choose by, between 0 and 0.5, if the split is made here.
     seed : int
-    progress : callable, optional
-        Wraps the iterable of batches while repeats are looked for.
+    progress : bool
+        Show a bar where looking for repeats takes more than two seconds.
 
     Returns
     -------
     Split
+
+    Raises
+    ------
+    InputError
+        If labels are missing, or a side would hold one class alone.
+
+    Examples
+    --------
+    >>> from pcam_utils.data.patches import Rows
+    >>> images, ids, labels = Rows(np.zeros((20, 96, 96, 3), np.uint8)), np.arange(20).astype(str), np.arange(20) % 2
+    >>> patches = Patches(images, ids, labels, slides=np.repeat(["a", "b", "c", "d"], 5))
+    >>> split = train_valid(Data("somewhere", "kaggle", {"train": patches}), fraction=0.25)
+    >>> len(split.train), len(split.valid), set(split.train.slides) & set(split.valid.slides)
+    (15, 5, set())
     """
     train = data.split("train")
     if "valid" in data.splits and data.splits["valid"].labels is not None:
         split = Split(train, data.splits["valid"], OFFICIAL)
     else:
         train.require_both_classes()
-        groups = train.slides if train.slides is not None else content_hashes(train, progress)
+        groups = train.slides if train.slides is not None else content_hashes(train, progress=progress)
         part = by_group if train.slides is not None else at_random
-        chosen = part(train.labels, groups, fraction=fraction, seed=seed)
+        chosen = part(np.asarray(train.labels), groups, fraction=fraction, seed=seed)
         valid = replace(train.take(chosen), name="valid")
         split = Split(train.take(~chosen), valid, BY_SLIDE if part is by_group else AT_RANDOM)
     split.train.require_both_classes()
@@ -61,7 +77,9 @@ def train_valid(data, *, fraction=0.2, seed=0, progress=None):
     return split
 
 
-def by_group(labels, groups, *, fraction=0.2, seed=0):
+def by_group(
+    labels: NDArray[np.integer], groups: NDArray[np.str_], *, fraction: float = 0.2, seed: int = 0
+) -> NDArray[np.bool_]:
     """Choose whole groups, with about `fraction` of the patches and of each class.
 
     Parameters
@@ -77,6 +95,18 @@ def by_group(labels, groups, *, fraction=0.2, seed=0):
     -------
     (N,) bool
         True for the chosen part.
+
+    Raises
+    ------
+    InputError
+        If there is one group alone, or a class with one patch.
+
+    Examples
+    --------
+    >>> slides = np.repeat(["a", "b", "c", "d"], 5)
+    >>> chosen = by_group(np.arange(20) % 2, slides, fraction=0.25)
+    >>> int(chosen.sum()), len(set(slides[chosen]))
+    (5, 1)
     """
     folds = _folds(fraction)
     if len(np.unique(groups)) < 2:
@@ -90,7 +120,9 @@ def by_group(labels, groups, *, fraction=0.2, seed=0):
     return np.isin(np.arange(len(labels)), chosen)
 
 
-def at_random(labels, contents, *, fraction=0.2, seed=0):
+def at_random(
+    labels: NDArray[np.integer], contents: NDArray[np.str_], *, fraction: float = 0.2, seed: int = 0
+) -> NDArray[np.bool_]:
     """Choose patches at random, stratified by label, with equal contents kept together.
 
     Parameters
@@ -116,7 +148,7 @@ def at_random(labels, contents, *, fraction=0.2, seed=0):
     return np.isin(member, chosen)
 
 
-def _folds(fraction):
+def _folds(fraction: float) -> int:
     if not 0 < fraction <= 0.5:
         raise InputError(f"The share to choose by is {fraction}, but it must lie above 0 and not above 0.5.")
     return round(1 / fraction)

@@ -51,15 +51,11 @@ def test_unknown_slides_are_not_counted_as_none_shared(pcam_folder):
     assert "more than one split" not in as_table(facts)
 
 
-def test_progress_is_reported_while_patches_are_read(folder):
-    totals = []
-
-    def progress(batches, total):
-        totals.append(total)
-        return batches
-
-    assert describe(open_data(folder), progress) == describe(open_data(folder))
-    assert totals == [1] * 6  # three splits, read for blank patches and for repeats
+@pytest.mark.parametrize("progress", [True, False])
+def test_bars_are_shown_while_patches_are_read_where_they_are_wanted(folder, bars_at_once, capsys, progress):
+    describe(open_data(folder), progress=progress)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("Reading: 100%") == (3 if progress else 0)  # one for each split
 
 
 def test_the_table_lines_up_and_says_what_is_unknown(folder):

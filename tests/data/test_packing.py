@@ -1,7 +1,10 @@
 import errno
 import hashlib
 import os
+import re
+import shutil
 import struct
+import types
 import zlib
 
 import numpy as np
@@ -119,6 +122,14 @@ def test_what_is_packed_for_other_files_or_another_fit_is_not_used(files, monkey
         pack_images(chosen, fit="crop" if change == "fit" else None)
 
 
+def test_too_little_room_is_said_before_anything_is_decoded(files, monkeypatch, cache):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: types.SimpleNamespace(free=100_000))
+    forbid_decoding(monkeypatch)
+    with pytest.raises(InputError, match="needs 0 MB of free disk.*; free some space or name another folder in PCAM_C"):
+        pack_images(files)
+    assert not cache.exists()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
 def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing(files, monkeypatch, cache, number):
     def refuse(*_):
@@ -127,9 +138,10 @@ def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing(files, monkeypat
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", refuse)
     with pytest.raises(InputError) as raised:
         pack_images(files)
-    assert str(raised.value) == (
-        f"The images could not be packed into {cache} ({os.strerror(number)}); "
-        "free some space or name another folder in PCAM_CACHE."
+    assert re.fullmatch(
+        rf"{cache}/packed_\w+\.npy could not be written \({os.strerror(number)}\); "
+        "free some space or name another folder in PCAM_CACHE.",
+        str(raised.value),
     )
     assert os.listdir(cache) == []
 
@@ -150,7 +162,7 @@ def test_packing_that_breaks_off_leaves_nothing(files, monkeypatch, cache, when)
 
 def test_a_cache_that_is_a_file_is_one_sentence(files, monkeypatch):
     monkeypatch.setenv("PCAM_CACHE", str(files[0]))
-    with pytest.raises(InputError, match="could not be packed into .*PCAM_CACHE"):
+    with pytest.raises(InputError, match="could not be written .*PCAM_CACHE"):
         pack_images(files)
 
 

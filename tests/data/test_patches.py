@@ -1,10 +1,13 @@
 import hashlib
+import os
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pcam_utils.data.patches import FileRows, Patches, Rows, content_hashes, fingerprint, is_blank
 from pcam_utils.errors import InputError
@@ -61,6 +64,45 @@ def test_rows_of_a_shuffled_view_are_read_in_the_order_of_the_view(stored, key, 
     np.testing.assert_array_equal(view[key], random_patches(N)[order][key])
 
 
+SMALL = np.arange(N * 12, dtype=np.uint8).reshape(N, 2, 2, 3)  # rows that differ; `Rows` does not mind their size
+
+
+@pytest.fixture(scope="module", params=["array", "one piece of a file", "chunked HDF5"])
+def small(request, tmp_path_factory):
+    """The small rows, stored in each way that is read differently."""
+    folder = tmp_path_factory.mktemp("small")
+    if request.param == "array":
+        yield SMALL
+    elif request.param == "one piece of a file":
+        (folder / "x.bin").write_bytes(b"header" + SMALL.tobytes())
+        yield FileRows(folder / "x.bin", 6, SMALL.shape)
+    else:
+        with h5py.File(folder / "x.h5", "w") as file:
+            file.create_dataset("x", data=SMALL, chunks=(3, 2, 2, 3))
+        with h5py.File(folder / "x.h5", "r") as file:
+            yield file["x"]
+
+
+def keys(n, *, one=True):
+    """Whatever NumPy takes as an index of `n` rows and `Rows` promises to take."""
+    row = st.integers(-n, n - 1) if n else st.nothing()
+    chosen = st.lists(row).map(lambda rows: np.array(rows, int))
+    mask = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda rows: np.array(rows, bool))
+    return st.one_of(st.slices(n), chosen, mask, *[row] * one)
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(data=st.data())
+def test_any_chain_of_views_reads_what_numpy_would(small, data):
+    rows, twin = Rows(small), SMALL
+    for _ in range(data.draw(st.integers(0, 3), label="views")):
+        key = data.draw(keys(len(twin), one=False), label="view")
+        rows, twin = rows.take(key), twin[key]
+        assert rows.shape == twin.shape and len(rows) == len(twin)
+    key = data.draw(keys(len(twin)), label="read")
+    np.testing.assert_array_equal(rows[key], twin[key])
+
+
 class Unreadable:
     """Stands for an array on disk, and fails the test that reads it."""
 
@@ -107,6 +149,35 @@ def test_a_file_cut_short_is_one_sentence(key, tmp_path, random_patches):
         rows[key]
 
 
+@pytest.mark.parametrize("key", [3, slice(None), [3, 1]])
+def test_a_file_that_vanished_is_one_sentence_with_its_name(key, tmp_path, random_patches):
+    (tmp_path / "x.bin").write_bytes(random_patches(4).tobytes())
+    rows = Rows(FileRows(tmp_path / "x.bin", 0, (4, 96, 96, 3)))
+    rows[key]
+    (tmp_path / "x.bin").unlink()
+    with pytest.raises(InputError) as raised:
+        rows[key]
+    said = "cannot be read any more (No such file or directory); connect its disk again, or open the data anew."
+    assert str(raised.value) == f"{tmp_path / 'x.bin'} {said}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="HDF5 gives no file descriptor on Windows")
+@pytest.mark.parametrize("key", [3, slice(None), [3, 1]])
+def test_an_hdf5_file_that_can_no_longer_be_read_is_one_sentence_with_its_name(key, tmp_path, random_patches):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=random_patches(4), chunks=(1, 96, 96, 3))
+    with h5py.File(path, "r") as file:
+        rows = Rows(file["x"])
+        handle, writing = file.id.get_vfd_handle(), os.open(path, os.O_WRONLY)
+        os.dup2(writing, handle)  # from now on reading fails, as from a disk that was unplugged
+        os.close(writing)
+        with pytest.raises(
+            InputError, match=r"x\.h5 cannot be read any more \(Bad file descriptor\); connect its disk"
+        ):
+            rows[key]
+
+
 @pytest.mark.parametrize("column", ["ids", "labels", "slides"])
 def test_columns_of_another_length_than_the_images_are_refused(column, random_patches):
     columns = {"ids": np.array(["a", "b", "c"]), column: np.array(["0", "1"])}
@@ -142,15 +213,12 @@ def test_content_hashes_are_the_sha1_of_the_rgb_bytes(random_patches):
     assert len(set(hashes)) == 299
 
 
-def test_content_hashes_report_progress_by_the_batch(random_patches):
-    totals = []
-
-    def progress(batches, total):
-        totals.append(total)
-        return batches
-
-    assert len(content_hashes(Patches(Rows(random_patches(257)), np.arange(257).astype(str)), progress)) == 257
-    assert totals == [2]
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_counts_the_patches_looked_at_where_it_is_wanted(random_patches, bars_at_once, capsys, progress):
+    table = Patches(Rows(random_patches(257)), np.arange(257).astype(str))
+    assert len(content_hashes(table, progress=progress)) == 257
+    out, err = capsys.readouterr()
+    assert out == "" and ("Looking for repeats: 100%" in err and "257/257" in err) == progress == bool(err)
 
 
 def test_content_ids_are_taken_at_their_word_and_nothing_is_read():

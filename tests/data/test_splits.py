@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from helpers import write_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pcam_utils.data import splits
 from pcam_utils.data.patches import Patches, Rows
@@ -140,16 +141,43 @@ def test_one_class_in_the_official_validation_split_is_named(pcam_folder):
         train_valid(data)
 
 
-def test_repeats_are_looked_for_under_a_progress_bar(kaggle_folder, tmp_path):
-    folder = kaggle_folder()
-    seen = []
+@pytest.mark.parametrize("progress", [True, False])
+def test_repeats_are_looked_for_under_a_bar_where_it_is_wanted(random_patches, bars_at_once, capsys, progress):
+    train_valid(labelled(random_patches(12), np.arange(12) % 2), progress=progress)
+    assert ("Looking for repeats: 100%" in capsys.readouterr().err) == progress
 
-    def progress(batches, total):
-        seen.append(total)
-        return batches
 
-    for number, path in enumerate(sorted((folder / "train").iterdir())):
-        path.rename(path.with_name(f"{number}.tif"))  # names that say nothing of the contents
-    write_csv(folder / "train_labels.csv", ("id", "label"), [(row, row % 2) for row in range(12)])
-    train_valid(open_data(folder), progress=progress)
-    assert seen == [1]
+groups_and_labels = st.integers(4, 60).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, n // 2), min_size=n, max_size=n).map(np.array),
+        st.lists(st.integers(0, 1), min_size=n, max_size=n).map(np.array),
+    )
+)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(groups_and_labels, st.floats(0.1, 0.5), st.integers(0, 100))
+def test_no_group_is_ever_on_both_sides_and_the_share_is_off_by_no_more_than_a_group(drawn, fraction, seed):
+    groups, labels = drawn
+    labels = labels[np.unique(groups, return_inverse=True)[1]]  # a group has one label, as equal contents have
+    for part in (by_group, at_random):
+        try:
+            chosen = part(labels, groups.astype(str), fraction=fraction, seed=seed)
+        except InputError as error:
+            assert "add" in str(error)  # too few to be split, and nothing else
+            continue
+        assert chosen.dtype == bool and chosen.shape == labels.shape
+        assert chosen.any() and not chosen.all()
+        assert not set(groups[chosen]) & set(groups[~chosen])
+
+
+@settings(max_examples=50, deadline=None, database=None)
+@given(st.integers(0, 1000), st.integers(40, 120), st.integers(1, 6), st.sampled_from([0.1, 0.2, 0.25, 0.5]))
+def test_of_many_groups_about_the_share_asked_for_is_chosen(seed, number, largest, fraction):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(number), rng.integers(1, largest + 1, number))
+    labels = (rng.permutation(number) % 2)[groups]
+    for part in (by_group, at_random):
+        chosen = part(labels, groups.astype(str), fraction=fraction, seed=seed)
+        assert abs(chosen.mean() - fraction) < 0.12
+        assert abs(labels[chosen].mean() - labels.mean()) < 0.2
