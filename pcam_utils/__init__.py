@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data.patches": ["Patches"],
         "data.sources": ["find_data", "open_data"],
         "models.networks": ["build_model", "load_model"],
-        "simulated.sample": ["write_sample"],
+        "simulated.sample": ["find_or_make_data", "write_sample"],
     },
 )

@@ -89,7 +89,7 @@ def test_where_the_package_cannot_be_had_a_lesson_says_what_to_do(tmp_path):
 def test_exactly_one_cell_holds_what_may_be_changed(lesson):
     (cell,) = code(lesson, "parameters")
     # Lesson 15 is about pictures of other things than tissue, and brings its own.
-    assert ("DATA = None" if lesson.name.startswith("15") else "DATA = find_data()") in cell.source
+    assert ("DATA = None" if lesson.name.startswith("15") else "DATA = find_or_make_data()") in cell.source
 
 
 @of_each_notebook

@@ -43,7 +43,7 @@ def sample(out, layout, seed, as_json, **sizes):
     from ..simulated.sample import SPLIT_SIZES, write_sample
 
     sizes = {split: SPLIT_SIZES[split] if size is None else size for split, size in sizes.items()}
-    write_sample(out, layout=layout, sizes=sizes, seed=seed, progress=True)
+    write_sample(out, layout=layout, sizes=sizes, seed=seed, progress=sys.stderr.isatty())
     made = {"out": out, "layout": layout, "seed": seed, "simulated": True, "patches": sizes}
     show(made, f"{sum(sizes.values()):,} simulated patches are in {out}.", as_json=as_json)
 
@@ -77,7 +77,7 @@ def info(data, figure, fit, as_json):
     from ..data.contents import as_table, describe, examples
 
     opened = _open(data, fit=fit)
-    facts = describe(opened, progress=True)
+    facts = describe(opened, progress=sys.stderr.isatty())
     if figure:
         from ..evaluation.plots import plot_patches
         from .figures import blank, save
@@ -265,4 +265,4 @@ def _data_folder(data):
 def _open(data, **kwargs):
     from ..data.sources import open_data
 
-    return open_data(_data_folder(data), **kwargs)
+    return open_data(_data_folder(data), progress=sys.stderr.isatty(), **kwargs)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError, reason
 from ..runtime.places import workspace
@@ -38,47 +41,66 @@ class Data:
 
     folder: Path
     layout: str
-    splits: dict = field(default_factory=dict)
-    classes: tuple = ("no tumour in the centre", "tumour in the centre")
+    splits: dict[str, Patches] = field(default_factory=dict)
+    classes: tuple[str, ...] = ("no tumour in the centre", "tumour in the centre")
 
-    def split(self, name):
+    def split(self, name: str) -> Patches:
         """Return one split, or raise `InputError`."""
         if name not in self.splits:
             raise InputError(f"{self.folder} has no split '{name}' here; choose another, or get its files.")
         return self.splits[name]
 
     @property
-    def simulated(self):
+    def simulated(self) -> bool:
         """True if any of the patches are simulated."""
         return any(patches.simulated for patches in self.splits.values())
 
 
-def find_data(sample=None):
-    """Find the data that are at hand: `PCAM_DATA`, Kaggle's input, `data/pcam`, and last the simulated sample.
+def sample_folder() -> Path:
+    """Where the simulated sample is looked for, and written by lessons: data/sample beside the notebooks."""
+    return workspace() / "data" / "sample"
 
-    Parameters
-    ----------
-    sample : path, optional
-        Where the simulated sample is, or is written if nothing else is found; data/sample if left out.
+
+def find_data() -> Path:
+    """Find the data that are at hand: `PCAM_DATA`, Kaggle's input, `data/pcam`, or the simulated sample.
+
+    Nothing is written; lessons call `pcam_utils.simulated.find_or_make_data`, which writes the sample at need.
 
     Returns
     -------
     pathlib.Path
+
+    Raises
+    ------
+    InputError
+        If there are none.
+
+    Examples
+    --------
+    >>> os.environ["PCAM_DATA"] = "my/patches"
+    >>> find_data().as_posix()
+    'my/patches'
+    >>> del os.environ["PCAM_DATA"]
     """
-    sample = workspace() / "data" / "sample" if sample is None else sample
     if os.environ.get("PCAM_DATA"):
         return Path(os.environ["PCAM_DATA"])
-    for place in (*KAGGLE_INPUTS, workspace() / "data" / "pcam"):
-        if Path(place).is_dir() and any(Path(place).iterdir()):
-            return Path(place)
-    if not Path(sample).is_dir() or not any(Path(sample).iterdir()):
-        from ..simulated.sample import write_sample
+    for place in map(Path, (*KAGGLE_INPUTS, workspace() / "data" / "pcam", sample_folder())):
+        if place.is_dir() and any(place.iterdir()):
+            return place
+    raise InputError(
+        "No patches are found here; name their folder (as DATA, or in the environment's PCAM_DATA), or write the "
+        f"simulated sample with 'pcam sample {sample_folder()}'."
+    )
 
-        write_sample(sample)
-    return Path(sample)
 
-
-def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
+def open_data(
+    folder: str | os.PathLike,
+    *,
+    only: Collection[str] | None = None,
+    fit: str | None = None,
+    labels: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> Data:
     """Open a folder of patches; its layout is recognised.
 
     Parameters
@@ -91,7 +113,7 @@ def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
     labels : path, optional
         CSV with the columns id and label: labels of a split that has none of its own.
     progress : bool
-        Show a progress bar while images are packed or archives unpacked.
+        Show a bar where packing images or unpacking archives takes more than two seconds.
 
     Returns
     -------
@@ -101,6 +123,12 @@ def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
     ------
     InputError
         If nothing usable is there, or something is broken.
+
+    Examples
+    --------
+    >>> open_data("nowhere")
+    Traceback (most recent call last):
+    pcam_utils.errors.InputError: There is no folder nowhere; name an existing one...
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -117,7 +145,7 @@ def open_data(folder, *, only=None, fit=None, labels=None, progress=True):
     return _with_labels(data, labels) if labels else data
 
 
-def _recognise(folder, only, fit, progress):
+def _recognise(folder: Path, only: Collection[str], fit: str | None, progress: bool) -> Data:
     if any((folder / f"{STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
         return _open_pcam(folder, only, progress)
     if (folder / "train_labels.csv").exists() or (folder / "sample_submission.csv").exists():
@@ -149,7 +177,7 @@ def _recognise(folder, only, fit, progress):
 # Official HDF5 -----------------------------------------------------------------------------------------------------
 
 
-def _open_pcam(folder, only, progress):
+def _open_pcam(folder: Path, only: Collection[str], progress: bool) -> Data:
     splits = {}
     for split in (split for split in SPLITS if split in only):
         path = _h5_path(folder, f"{STEM}{split}_x", progress)
@@ -158,7 +186,7 @@ def _open_pcam(folder, only, progress):
     return Data(folder, "pcam", splits)
 
 
-def _h5_path(folder, stem, progress):
+def _h5_path(folder: Path, stem: str, progress: bool) -> Path | None:
     """The .h5 file of this stem, unpacked from .h5.gz the first time; None if there is neither."""
     plain, packed = folder / f"{stem}.h5", folder / f"{stem}.h5.gz"
     if plain.exists():
@@ -166,7 +194,7 @@ def _h5_path(folder, stem, progress):
     return unpack(packed, keep=True, progress=progress) if packed.exists() else None
 
 
-def _open_split(folder, split, x_path, progress):
+def _open_split(folder: Path, split: str, x_path: Path, progress: bool) -> Patches:
     images = _dataset(x_path, "x", (SIZE, SIZE, 3))
     y_path = _h5_path(folder, f"{STEM}{split}_y", progress)
     labels = _check_labels(Rows(_dataset(y_path, "y", (1, 1, 1)))[:].ravel(), y_path) if y_path else None
@@ -182,7 +210,7 @@ def _open_split(folder, split, x_path, progress):
     )
 
 
-def _dataset(path, name, row_shape):
+def _dataset(path: Path, name: str, row_shape: tuple[int, ...]) -> FileRows | h5py.Dataset:
     """Open one HDF5 dataset, past HDF5 where its bytes lie in one piece: faster, and safe across processes."""
     try:
         file = h5py.File(path, "r")
@@ -210,7 +238,7 @@ def _dataset(path, name, row_shape):
     return dataset
 
 
-def _read_slides(path):
+def _read_slides(path: Path) -> NDArray[np.str_] | None:
     if not path.exists():
         return None
     rows = _read_csv(path, ("wsi",))
@@ -220,7 +248,7 @@ def _read_slides(path):
 # The Kaggle competition's folder -----------------------------------------------------------------------------------
 
 
-def _open_kaggle(folder, only, fit, progress):
+def _open_kaggle(folder: Path, only: Collection[str], fit: str | None, progress: bool) -> Data:
     splits = {}
     labels_path, sample_path = folder / "train_labels.csv", folder / "sample_submission.csv"
     if "train" in only and labels_path.exists():
@@ -233,7 +261,9 @@ def _open_kaggle(folder, only, fit, progress):
     return Data(folder, "kaggle", splits)
 
 
-def _kaggle_split(folder, split, ids, csv_path, fit, progress):
+def _kaggle_split(
+    folder: Path, split: str, ids: list[str] | None, csv_path: Path, fit: str | None, progress: bool
+) -> Patches:
     found = _images_in(folder / split)
     files = dict(zip(_unique([file.stem for file in found], folder / split).tolist(), found))
     ids = sorted(files) if ids is None else ids
@@ -269,7 +299,7 @@ def _kaggle_split(folder, split, ids, csv_path, fit, progress):
 # Folders of images -------------------------------------------------------------------------------------------------
 
 
-def _open_classes(folder, class_folders, fit, progress):
+def _open_classes(folder: Path, class_folders: list[Path], fit: str | None, progress: bool) -> Data:
     files = [_images_in(class_folder) for class_folder in class_folders]
     images = pack_images(files[0] + files[1], fit=fit, progress=progress)
     ids = [f"{file.parent.name}/{file.stem}" for file in files[0] + files[1]]
@@ -278,7 +308,7 @@ def _open_classes(folder, class_folders, fit, progress):
     return Data(folder, "classes", {"train": _mark(patches, folder)}, tuple(path.name for path in class_folders))
 
 
-def _images_in(folder):
+def _images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     # Hidden files are no images, whatever their suffix: macOS puts a '._x.tif' beside 'x.tif' on foreign disks.
@@ -286,14 +316,14 @@ def _images_in(folder):
     return sorted(path for path in seen if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
-def _mark(patches, folder):
+def _mark(patches: Patches, folder: Path) -> Patches:
     return replace(patches, simulated=(folder / "SIMULATED.txt").exists())
 
 
 # Tables ------------------------------------------------------------------------------------------------------------
 
 
-def _with_labels(data, path):
+def _with_labels(data: Data, path: str | os.PathLike) -> Data:
     """Give the unlabelled split that `path` names all ids of its labels."""
     labels = _read_labels(Path(path))
     for name, patches in data.splits.items():
@@ -303,7 +333,7 @@ def _with_labels(data, path):
     raise InputError(f"{path} does not label every patch of an unlabelled split of {data.folder}; check its ids.")
 
 
-def _read_labels(path):
+def _read_labels(path: Path) -> dict[str, int]:
     rows = _read_csv(path, ("id", "label"))
     _unique([row["id"] for row in rows], path)
     for number, row in enumerate(rows, start=2):
@@ -312,7 +342,7 @@ def _read_labels(path):
     return {row["id"]: int(row["label"]) for row in rows}
 
 
-def read_probabilities(path, ids):
+def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Read what `pcam predict` wrote: the probability of each of these patches, from a table of id,label.
 
     Parameters
@@ -338,7 +368,7 @@ def read_probabilities(path, ids):
     return values
 
 
-def _read_csv(path, columns):
+def _read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, Any]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -362,14 +392,14 @@ def _read_csv(path, columns):
     return rows
 
 
-def _unique(ids, where):
+def _unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.str_]:
     values, counts = np.unique(np.asarray(ids), return_counts=True)
     if (counts > 1).any():
         raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")
     return np.asarray(ids)
 
 
-def _check_labels(labels, where):
+def _check_labels(labels: NDArray[np.uint8], where: Path | None) -> NDArray[np.uint8]:
     wrong = np.setdiff1d(labels, (0, 1))
     if len(wrong):
         raise InputError(f"{where} holds the label {wrong[0]}, but only 0 and 1 are labels; get the official file.")

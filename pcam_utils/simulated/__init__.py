@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "sample": ["write_sample"],
+        "sample": ["find_or_make_data", "write_sample"],
         "tissue": ["render_slide"],
     },
 )

@@ -1,23 +1,28 @@
 """The simulated sample: patches cut from rendered slides and written as the real data come."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import os
-import shutil
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from ..data.download import STEM
 from ..data.patches import CENTRE, SIZE
+from ..data.sources import find_data, sample_folder
 from ..errors import InputError
+from ..files import replacing, require_room
 from .tissue import Slide, render_slide
 
-__all__ = ["SPLIT_SIZES", "Slide", "render_slide", "write_sample"]
+__all__ = ["SPLIT_SIZES", "Slide", "find_or_make_data", "render_slide", "write_sample"]
 
 SPLIT_SIZES = {"train": 3000, "valid": 450, "test": 600}
 LAYOUTS = ("pcam", "kaggle")
@@ -42,7 +47,46 @@ class _Cut:
     label: int
 
 
-def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
+def find_or_make_data(*, progress: bool = True) -> Path:
+    """Find the data that are at hand, or write the simulated sample where there are none: a lesson begins with this.
+
+    Parameters
+    ----------
+    progress : bool
+        Show a bar while slides are rendered, which takes half a minute.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+        If there are no data and the sample cannot be written.
+
+    Examples
+    --------
+    >>> os.environ["PCAM_DATA"] = "my/patches"
+    >>> find_or_make_data().as_posix()
+    'my/patches'
+    >>> del os.environ["PCAM_DATA"]
+    """
+    try:
+        return find_data()
+    except InputError:
+        print(f"No patches are found, so the simulated sample is written to {sample_folder()}, once for all lessons.")
+    write_sample(sample_folder(), progress=progress)
+    return sample_folder()
+
+
+def write_sample(
+    out: str | os.PathLike,
+    *,
+    layout: str = "pcam",
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
     """Render slides, cut patches from them and write them as the real data are laid out.
 
     Parameters
@@ -59,8 +103,8 @@ def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
         Patches per split, even numbers; a split left out has its size in `SPLIT_SIZES`.
     seed : int
         Same seed, same bytes.
-    progress : callable, optional
-        Called as ``progress(done, total)`` after each slide.
+    progress : bool
+        Show a bar where rendering takes more than two seconds.
 
     Returns
     -------
@@ -70,7 +114,15 @@ def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
     Raises
     ------
     InputError
-        If ``out`` is taken, or the layout, a size or the seed cannot be used.
+        If ``out`` is taken or cannot be written, or the layout, a size or the seed cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> sizes = {"train": 6, "valid": 2, "test": 2}
+    >>> folder = write_sample(tempfile.mkdtemp() + "/sample", sizes=sizes)
+    >>> sorted(path.name for path in folder.glob("*valid_?.h5"))
+    ['camelyonpatch_level_2_split_valid_x.h5', 'camelyonpatch_level_2_split_valid_y.h5']
     """
     out = Path(out).expanduser().absolute()
     if layout not in LAYOUTS:
@@ -80,18 +132,15 @@ def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
         raise InputError(f"Seed {seed!r} cannot be used: give a whole number from 0 up.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not an empty folder: name a new folder, or remove it first.")
-    _check_room(out, sum(sizes.values()))
+    # Asked beforehand: HDF5 does not survive a disk that fills up while it writes.
+    require_room(out, 5 * SIZE * SIZE * sum(sizes.values()))
     write_split = {"pcam": _write_pcam, "kaggle": _write_kaggle}[layout]
     counts = {split: _slide_count(n) for split, n in sizes.items()}
-    total, first = sum(counts.values()), 0
-    with _appears_when_complete(out) as folder:
+    bar = tqdm(total=sum(counts.values()), desc="Rendering slides", unit="slide", delay=2, disable=not progress)
+    first = 0
+    with bar, replacing(out, folder=True) as folder:
         for split, number in sizes.items():
-
-            def report(done, before=first):
-                if progress is not None:
-                    progress(before + done, total)
-
-            write_split(folder, split, number, _cut_split(split, number, first, int(seed), report))
+            write_split(folder, split, number, _cut_split(split, number, first, int(seed), bar))
             first += counts[split]
         (folder / "SIMULATED.txt").write_text(
             "These are simulated pictures, not patients' tissue.\n"
@@ -102,8 +151,8 @@ def write_sample(out, *, layout="pcam", sizes=None, seed=0, progress=None):
     return out
 
 
-def _check_sizes(sizes):
-    sizes = dict(sizes or {})
+def _check_sizes(wanted: Mapping[str, int] | None) -> dict[str, int]:
+    sizes = dict(wanted or {})
     unknown = [split for split in sizes if split not in SPLIT_SIZES]
     if unknown:
         raise InputError(f"Split {unknown[0]!r} is not known: choose among {', '.join(SPLIT_SIZES)}.")
@@ -117,33 +166,6 @@ def _check_sizes(sizes):
     return {split: int(sizes.get(split, n)) for split, n in SPLIT_SIZES.items()}
 
 
-def _check_room(out, patches):
-    """Ask beforehand: HDF5 does not survive a disk that fills up while it writes."""
-    folder = next(parent for parent in out.parents if parent.exists())
-    needed, free = 5 * SIZE * SIZE * patches, shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"The sample needs {needed / 1e6:.0f} MB but {folder} has {free / 1e6:.0f} MB: "
-            "free some space or name another folder."
-        )
-
-
-@contextmanager
-def _appears_when_complete(out):
-    """A folder beside ``out`` to write into, moved to ``out`` at the end or thrown away."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 # --- cutting ------------------------------------------------------------------------------------
 
 
@@ -152,7 +174,7 @@ def _slide_count(number):
     return max(3, -(-number // PATCHES_PER_SLIDE))
 
 
-def _cut_split(split, number, first, seed, report):
+def _cut_split(split: str, number: int, first: int, seed: int, bar: tqdm) -> Iterator[_Cut]:
     """Yield the patches of one split, slide by slide; slides are numbered from ``first``."""
     split_number = list(SPLIT_SIZES).index(split)
     slides = _slide_count(number)
@@ -161,7 +183,8 @@ def _cut_split(split, number, first, seed, report):
     positives = iter(_shares(number // 2 - repeats, sum(with_tumour)))
     again = iter(_shares(repeats, sum(with_tumour)))
     negatives = _shares(number // 2, slides)
-    # A stream of its own: NumPy takes [seed, 0] for seed, and whoever shuffled the rows with that seed would put them back in order.
+    # A stream of its own: NumPy takes [seed, 0] for seed, and whoever shuffled the rows with that seed would put them
+    # back in order.
     rows = iter(np.random.default_rng([seed, split_number, 0, 2]).permutation(number).tolist())
     for i, tumour in enumerate(with_tumour):
         slide_seed = [seed, split_number, first + i]
@@ -171,7 +194,7 @@ def _cut_split(split, number, first, seed, report):
         corners += corners[: next(again)] if tumour else []
         for y, x in corners:
             yield _cut(slide, y, x, next(rows))
-        report(i + 1)
+        bar.update()
 
 
 def _shares(number, parts):

@@ -513,7 +513,9 @@ def small_disk():
 def test_a_disk_that_fills_while_images_are_packed(kaggle_folder, refuses, request):
     folder = kaggle_folder()
     request.getfixturevalue("small_disk")
-    refuses("info", folder, says="The images could not be packed into .* free some space")
+    refuses(
+        "info", folder, says=r"packed_.* could not be written .*; free some space or name another folder in PCAM_CACHE"
+    )
 
 
 def test_a_disk_that_fills_while_an_archive_is_unpacked(pcam_folder, refuses, request):

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import os
 import shutil
@@ -6,14 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers import STEM, write_csv, write_tiffs
+from helpers import STEM, write_csv
 from PIL import Image
 
 from pcam_utils.data import packing, sources
 from pcam_utils.data.patches import FileRows, fingerprint
 from pcam_utils.data.sources import find_data, open_data
 from pcam_utils.errors import InputError
-from pcam_utils.simulated import sample as simulate
 
 STORAGES = {"contiguous": {}, "chunked": {"chunks": (5, 96, 96, 3)}, "compressed": {"compression": "gzip"}}
 
@@ -270,41 +270,40 @@ def test_a_table_with_a_byte_order_mark_is_read(tmp_path, random_patches):
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
-    """An empty working folder, with Kaggle's input in `kaggle` beside it and a sample that costs nothing."""
+    """An empty working folder, with Kaggle's input in `kaggle` beside it."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(sources, "KAGGLE_INPUTS", (str(tmp_path / "kaggle"),))
-    written = []
-
-    def write_sample(out):
-        written.append(Path(out))
-        Path(out).mkdir(parents=True, exist_ok=True)
-        (Path(out) / "SIMULATED.txt").write_text("rendered")
-
-    monkeypatch.setattr(simulate, "write_sample", write_sample)
-    return written
 
 
 def test_data_are_found_in_the_order_of_how_real_they_are(nowhere, tmp_path, monkeypatch):
-    assert find_data() == Path("data/sample")
-    assert find_data() == Path("data/sample")
-    assert nowhere == [Path("data/sample")]  # written once
-    Path("data/pcam").mkdir()
-    assert find_data() == Path("data/sample")  # an empty folder counts for nothing
-    Path("data/pcam/x.h5").write_bytes(b"")
-    assert find_data() == Path("data/pcam")
-    write_tiffs(tmp_path / "kaggle", [])
-    assert find_data() == Path("data/pcam")
-    Path(tmp_path / "kaggle" / "train_labels.csv").write_text("")
-    assert find_data() == tmp_path / "kaggle"
+    for place in (Path("data/sample"), Path("data/pcam"), tmp_path / "kaggle"):
+        place.mkdir(parents=True)
+        with contextlib.suppress(InputError):
+            assert find_data() != place  # an empty folder counts for nothing
+        (place / "x.h5").write_bytes(b"")
+        assert find_data() == place
     monkeypatch.setenv("PCAM_DATA", str(tmp_path / "mine"))
     assert find_data() == tmp_path / "mine"  # also if it is not there: the person named it
 
 
-def test_the_sample_is_written_where_it_is_asked_for_and_into_an_empty_folder(nowhere):
-    Path("elsewhere").mkdir()
-    assert find_data("elsewhere") == Path("elsewhere")
-    assert nowhere == [Path("elsewhere")]
+@pytest.mark.parametrize("inside, sample", [("", "data/sample"), ("notebooks", "../data/sample")])
+def test_where_nothing_is_found_nothing_is_written_and_it_is_said_what_to_do(nowhere, monkeypatch, inside, sample):
+    Path("notebooks").mkdir()
+    monkeypatch.chdir(Path(inside))
+    with pytest.raises(InputError) as raised:
+        find_data()
+    assert str(raised.value) == (
+        "No patches are found here; name their folder (as DATA, or in the environment's PCAM_DATA), or write the "
+        f"simulated sample with 'pcam sample {Path(sample)}'."
+    )
+    assert not list(Path(sample).parent.glob("*"))
+
+
+def test_commands_without_data_say_what_to_do(nowhere, pcam):
+    result = pcam("info")
+    assert result.exit_code == 2 and "pcam sample" in result.stderr and "PCAM_DATA" in result.stderr
+    assert os.listdir() == []
 
 
 def test_a_home_folder_is_understood(pcam_folder, monkeypatch):

@@ -1,7 +1,11 @@
 import csv
+import errno
 import hashlib
+import shutil
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,11 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tqdm.auto import tqdm
 
+from pcam_utils.data.sources import find_data
 from pcam_utils.errors import InputError
 from pcam_utils.evaluation.baseline import colour_scores
 from pcam_utils.simulated import sample as simulate
-from pcam_utils.simulated.sample import SPLIT_SIZES, render_slide, write_sample
+from pcam_utils.simulated.sample import SPLIT_SIZES, find_or_make_data, render_slide, write_sample
 
 SIZES = {"train": 300, "valid": 20, "test": 150}
 SPLITS = tuple(SIZES)
@@ -278,26 +284,51 @@ def test_an_empty_folder_is_filled(quick, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["pcam", "kaggle"])
-def test_a_crash_in_the_middle_leaves_nothing(quick, tmp_path, monkeypatch, layout):
+def test_a_full_disk_in_the_middle_is_one_sentence_and_leaves_nothing(quick, tmp_path, monkeypatch, layout):
     rendered = []
 
     def fail_late(seed, **options):
         rendered.append(seed)
         if len(rendered) == 5:
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "full")
         return render_slide(seed, **options)
 
     monkeypatch.setattr(simulate, "render_slide", fail_late)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match=r"out could not be written .*; free some space or choose another place\."):
         write_sample(tmp_path / "out", layout=layout, sizes=quick)
     assert len(rendered) == 5
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_counts_slides_to_the_end(quick, tmp_path):
-    calls = []
-    write_sample(tmp_path / "out", sizes=quick, progress=lambda *call: calls.append(call))
-    assert calls == [(i + 1, 9) for i in range(9)]
+def test_too_little_room_is_said_before_anything_is_rendered(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: types.SimpleNamespace(free=100_000_000))
+    with pytest.raises(InputError, match="out needs 187 MB of free disk, but there are 100 MB; free some space or"):
+        write_sample(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_counts_slides_to_the_end_where_it_is_wanted(quick, tmp_path, monkeypatch, capsys, progress):
+    monkeypatch.setattr(simulate, "tqdm", lambda **options: tqdm(**options | {"delay": 0}))
+    write_sample(tmp_path / "out", sizes=quick, progress=progress)
+    out, err = capsys.readouterr()
+    assert out == "" and ("Rendering slides: 100%" in err and "9/9" in err) == progress == bool(err)
+
+
+def test_lessons_write_the_sample_once_and_say_so_where_nothing_is_found(quick, tmp_path, monkeypatch, capsys):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr(simulate, "SPLIT_SIZES", quick)
+    sample = Path("..") / "data" / "sample"
+    assert find_or_make_data(progress=False) == sample
+    assert (sample / "SIMULATED.txt").exists() and (tmp_path / "data" / "sample").is_dir()
+    said = f"No patches are found, so the simulated sample is written to {sample}, once for all lessons.\n"
+    assert capsys.readouterr().out == said
+    monkeypatch.setattr(simulate, "write_sample", None)
+    assert find_or_make_data() == sample == find_data()
+    monkeypatch.setenv("PCAM_DATA", str(tmp_path))
+    assert find_or_make_data() == tmp_path
+    assert capsys.readouterr() == ("", "")
 
 
 def test_splits_left_out_have_their_usual_size():
