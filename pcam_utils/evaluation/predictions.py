@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from ..data.patches import Patches
 from ..errors import InputError
 from ..files import replacing
 from ..models.networks import keras
 
-_FLIPS = ((), (1,), (1, 2), (2,))  # axes of (N, rows, columns, 3) that are reversed: the seed's four views
+_FLIPS = ((), (1,), (1, 2), (2,))  # axes of (N, rows, columns, 3) that are reversed: the four views of the 2019 article
 
 #: Views of each kind of TTA: (swap rows and columns first?, axes to reverse). 'd4' are all symmetries of the square.
 VIEWS = {
@@ -24,7 +25,15 @@ VIEWS = {
 MEANS = ("arithmetic", "geometric")
 
 
-def predict(model, patches, *, tta="flips", mean="arithmetic", batch_size=64, progress=True):
+def predict(
+    model,
+    patches: Patches,
+    *,
+    tta: str = "flips",
+    mean: str = "arithmetic",
+    batch_size: int = 64,
+    progress: bool = True,
+) -> np.ndarray:
     """Probability of tumour in the centre of each patch, averaged over its views.
 
     Parameters
@@ -39,17 +48,50 @@ def predict(model, patches, *, tta="flips", mean="arithmetic", batch_size=64, pr
     batch_size : int
         Patches at a time; times the number of views go through the network at once.
     progress : bool
+        Show a bar if that takes more than two seconds.
 
     Returns
     -------
     (N,) float64
         Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> from pcam_utils import Patches, build_model
+    >>> from pcam_utils.data.patches import Rows
+    >>> patches = Patches(Rows(np.zeros((3, 96, 96, 3), np.uint8)), np.array(["a", "b", "c"]))
+    >>> model = build_model("SmallCNN", weights="none", say=lambda _: None)
+    >>> predict(model, patches, tta="d4", progress=False).shape
+    (3,)
     """
     return average(predict_views(model, patches, tta=tta, batch_size=batch_size, progress=progress), mean)
 
 
-def predict_views(model, patches, *, tta="flips", batch_size=64, progress=True):
-    """Probability for each view of each patch: (N, number of views) float64; see `predict`."""
+def predict_views(
+    model, patches: Patches, *, tta: str = "flips", batch_size: int = 64, progress: bool = True
+) -> np.ndarray:
+    """Probability of tumour for each view of each patch.
+
+    Parameters
+    ----------
+    model, patches, tta, batch_size, progress
+        As for `predict`.
+
+    Returns
+    -------
+    (N, V) float64
+        V is the number of views: 1, 4 or 8.
+
+    Raises
+    ------
+    InputError
+        If there is no such TTA.
+    """
     viewing = view_model(model, tta)
     out = np.empty((len(patches), len(VIEWS[tta])))
     batch_size = min(batch_size, len(patches))
@@ -64,14 +106,24 @@ def predict_views(model, patches, *, tta="flips", batch_size=64, progress=True):
     return out
 
 
-@lru_cache(maxsize=4)  # tracing the wrapped network costs seconds, and training asks after every epoch
-def view_model(model, tta):
-    """Wrap a classifier so that it makes the views itself, on the device: (N, 96, 96, 3) to (N, views)."""
+def view_model(model, tta: str):
+    """Wrap a classifier so that it makes the views itself, on the device: (N, 96, 96, 3) to (N, views).
+
+    It is made once for each kind of TTA and lives as long as the classifier: tracing it costs seconds, and training
+    asks after every epoch.
+    """
     if tta not in VIEWS:
         raise InputError(f"'{tta}' is no kind of TTA; choose one of {', '.join(VIEWS)}.")
+    made = vars(model).setdefault("_pcam_views", {})  # not an attribute, or Keras would save the wrapped one as a part
+    if tta not in made:
+        made[tta] = _make_view_model(model, VIEWS[tta])
+    return made[tta]
+
+
+def _make_view_model(model, kinds):
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
     views = []
-    for swap, axes in VIEWS[tta]:
+    for swap, axes in kinds:
         view = keras.ops.transpose(patches, (0, 2, 1, 3)) if swap else patches
         for axis in axes:  # one by one: Keras 3.3 refuses several
             view = keras.ops.flip(view, axis)
@@ -81,8 +133,14 @@ def view_model(model, tta):
     return keras.Model(patches, keras.ops.transpose(probabilities))
 
 
-def average(views, mean="arithmetic"):
-    """Average probabilities over views: (N, V) to (N,), by the 'arithmetic' or the 'geometric' mean."""
+def average(views: np.ndarray, mean: str = "arithmetic") -> np.ndarray:
+    """Average probabilities over views: (N, V) to (N,), by the 'arithmetic' or the 'geometric' mean.
+
+    Examples
+    --------
+    >>> average(np.array([[0.1, 0.9]])).round(3), average(np.array([[0.1, 0.9]]), "geometric").round(3)
+    (array([0.5]), array([0.3]))
+    """
     if mean not in MEANS:
         raise InputError(f"'{mean}' is no mean; choose one of {', '.join(MEANS)}.")
     if mean == "arithmetic":
@@ -91,7 +149,7 @@ def average(views, mean="arithmetic"):
         return np.exp(np.log(views).mean(axis=1))
 
 
-def write_submission(path, ids, probabilities):
+def write_submission(path: str | Path, ids: Sequence[str], probabilities: Sequence[float]) -> Path:
     """Write `id,label` rows with probabilities, in the order given, as Kaggle wants them.
 
     Parameters
@@ -100,6 +158,20 @@ def write_submission(path, ids, probabilities):
     ids : (N,) str
     probabilities : (N,) float
         Between 0 and 1.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(write_submission(Path(folder) / "submission.csv", ["a", "b"], [0.25, 1.0]).read_text(), end="")
+    id,label
+    a,0.25
+    b,1
     """
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Reads and writes the classifier that comes with the package: its weights, its record, and what it was trained on."""
+"""Reads the classifier that comes with the package: its weights, its record, and what it was trained on."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from ..data.patches import SIZE, is_blank
+from ..data.patches import SIZE, Patches, is_blank
 from ..errors import InputError, reason
-from ..files import replacing, write_json
 
 FOLDER = Path(__file__).with_name("weights")
 RECORD, WEIGHTS, SEEN = "nasnetmobile_pcam.json", "nasnetmobile_pcam.npz", "nasnetmobile_pcam_seen.npz"
 _FIELDS = 3  #: a look at a patch is the mean colour of 3×3 fields
-_NEAR = (
-    2  #: looks that differ by no more than this, on a scale of 255, are taken for the same patch, recompressed or not
-)
+_NEAR = 2  #: looks that differ by no more, on a scale of 255, are taken for the same patch, recompressed or not
 
 
-def read_record(folder=FOLDER):
-    """What is known of the shipped classifier: its runs, temperature, operating point, and checksums."""
+def read_record(folder: str | Path = FOLDER) -> dict:
+    """What is known of the shipped classifier: its runs, temperature, operating point, and checksums.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read.
+
+    Examples
+    --------
+    >>> 0.5 < read_record()["operating_point"]["sensitivity"] < 1
+    True
+    """
     try:
         return json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{Path(folder) / RECORD} cannot be read; install pcam-utils again.") from error
 
 
-def read_weights(folder=FOLDER):
+def read_weights(folder: str | Path = FOLDER) -> list[np.ndarray]:
     """Read the arrays of the shipped classifier: those of the backbone in its own order, then the head's two.
 
     Returns
@@ -45,38 +53,7 @@ def read_weights(folder=FOLDER):
     return [array.astype(np.float32) for array in _read_arrays(folder, WEIGHTS).values()]
 
 
-def write(folder, arrays, record, seen):
-    """Write the three files of a classifier, weights as float16.
-
-    Parameters
-    ----------
-    folder : path
-    arrays : list of array
-        The backbone's weights in its own order, then kernel and bias of the head.
-    record : dict
-        Whatever should be known of the classifier; the checksums are added.
-    seen : dict of str to array
-        What it was trained on: `looks` of all patches (see `look`), and what names them.
-
-    Returns
-    -------
-    dict
-        The record as written.
-    """
-    folder = Path(folder)
-    with np.errstate(over="ignore"):  # found, and refused, on the next line
-        halves = {f"{place:04d}": np.asarray(array, np.float16) for place, array in enumerate(arrays)}
-    if not all(np.isfinite(half).all() for half in halves.values()):
-        raise InputError("Some weights are too large for float16, so the classifier cannot be written; train it anew.")
-    for name, content in ((WEIGHTS, halves), (SEEN, seen)):
-        with replacing(folder / name) as temporary:
-            np.savez_compressed(temporary, **content)
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, SEEN)}
-    write_json(folder / RECORD, {**record, "sha256": sums})
-    return read_record(folder)
-
-
-def look(images):
+def look(images: np.ndarray) -> np.ndarray:
     """What a patch looks like from afar: the mean colours of 3×3 fields, much the same before and after JPEG.
 
     Parameters
@@ -86,13 +63,18 @@ def look(images):
     Returns
     -------
     (N, 27) uint8
+
+    Examples
+    --------
+    >>> look(np.full((1, 96, 96, 3), 7, np.uint8)).tolist() == [[7] * 27]
+    True
     """
     field = SIZE // _FIELDS
     means = images.reshape(len(images), _FIELDS, field, _FIELDS, field, 3).mean(axis=(2, 4))
     return np.rint(means).astype(np.uint8).reshape(len(images), -1)
 
 
-def seen_in_training(patches, folder=FOLDER):
+def seen_in_training(patches: Patches, folder: str | Path = FOLDER) -> np.ndarray:
     """Tell which patches look like ones that the shipped classifier was trained on.
 
     Parameters
@@ -103,6 +85,18 @@ def seen_in_training(patches, folder=FOLDER):
     -------
     (N,) bool
         A few in a thousand are mistaken; blank patches are never counted, as they all look alike.
+
+    Raises
+    ------
+    InputError
+        If the package's files are missing or damaged.
+
+    Examples
+    --------
+    >>> from pcam_utils.data.patches import Rows
+    >>> white = Patches(Rows(np.full((2, 96, 96, 3), 255, np.uint8)), np.array(["a", "b"]))
+    >>> seen_in_training(white)
+    array([False, False])
     """
     known = KDTree(_read_arrays(folder, SEEN)["looks"].astype(np.float32))
     found = []
@@ -112,7 +106,7 @@ def seen_in_training(patches, folder=FOLDER):
     return np.concatenate(found)
 
 
-def unseen_first(patches, number, seed=0, folder=FOLDER):
+def unseen_first(patches: Patches, number: int, seed: int = 0, folder: str | Path = FOLDER) -> Patches:
     """Draw patches at random, of four times as many; those that the shipped classifier was trained on come last.
 
     Parameters
@@ -125,6 +119,13 @@ def unseen_first(patches, number, seed=0, folder=FOLDER):
     Returns
     -------
     Patches
+
+    Examples
+    --------
+    >>> from pcam_utils.data.patches import Rows
+    >>> white = Patches(Rows(np.full((4, 96, 96, 3), 255, np.uint8)), np.array(list("abcd")))
+    >>> len(unseen_first(white, 2))
+    2
     """
     pool = patches.take(np.random.default_rng(seed).permutation(len(patches))[: 4 * number])
     return pool.take(np.argsort(seen_in_training(pool, folder), kind="stable")[:number])

@@ -1,4 +1,6 @@
 import csv
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.errors import InputError
 from pcam_utils.evaluation.predictions import VIEWS, average, predict, predict_views, view_model, write_submission
-from pcam_utils.models.networks import build_model
+from pcam_utils.models.networks import build_model, load_model
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,28 @@ def test_means_by_hand():
     np.testing.assert_allclose(average(views, "geometric"), [0.3, 0.0])
 
 
-def test_the_wrapped_network_is_made_once(model):
-    assert view_model(model, "flips") is view_model(model, "flips")
+def test_the_wrapped_network_is_made_once_for_each_kind_of_tta(model):
+    assert view_model(model, "flips") is view_model(model, "flips") is not view_model(model, "d4")
+
+
+def test_a_network_is_freed_once_its_owner_drops_it(patches):
+    network = build_model("SmallCNN", "none", say=lambda _: None)
+    for tta in VIEWS:
+        predict(network, patches, tta=tta, progress=False)
+    alive = [weakref.ref(network), weakref.ref(network.get_layer("backbone"))]
+    del network
+    gc.collect()
+    assert [ref() for ref in alive] == [None, None]
+
+
+def test_what_is_saved_after_predicting_is_the_classifier_alone(model, patches, tmp_path):
+    predict(model, patches, tta="flips", progress=False)
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    np.testing.assert_array_equal(
+        predict(again, patches, tta="none", progress=False), predict(model, patches, tta="none", progress=False)
+    )
 
 
 def test_unknown_names_are_refused(model, patches):
@@ -69,6 +91,6 @@ def test_unknown_names_are_refused(model, patches):
 def test_submission_has_header_order_and_enough_digits(tmp_path):
     probabilities = np.random.default_rng(0).random(5)
     path = write_submission(tmp_path / "new" / "s.csv", list("edcba"), probabilities)
-    rows = list(csv.reader(open(path)))
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     assert rows[0] == ["id", "label"] and [row[0] for row in rows[1:]] == list("edcba")
     np.testing.assert_allclose([float(row[1]) for row in rows[1:]], probabilities, rtol=1e-7)
