@@ -84,7 +84,7 @@ def train(
     record = _open_run(run, resume)
     settings = (Settings(**record["settings"]) if record else settings or Settings()).settled(say)
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
-    split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed)
+    split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed, progress=progress)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
     prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
     if record and record["fingerprints"] != prints:
