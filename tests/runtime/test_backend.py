@@ -1,28 +1,168 @@
+"""What importing does and does not do, which backend Keras gets, and what `prepare` sets and says."""
+
+import json
+import os
+import subprocess
 import sys
 
 import keras
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.runtime import places
+from pcam_utils.runtime import backend
 from pcam_utils.runtime.backend import load_keras, prepare
-from pcam_utils.runtime.devices import gpu_hint, has_gpu
-from pcam_utils.runtime.places import results_folder, version_line, versions, where
 
 
-def test_versions_tell_what_decides_a_result():
-    found = versions()
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["keras"] == keras.__version__ and "cores" in found["machine"]
+def python(code, *arguments, **environment):
+    """Run code in a process of its own, where Keras's home and backend are not chosen but by `environment`."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("KERAS_", "TF_CPP"))}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=others | environment, capture_output=True, text=True)
 
 
-def test_versions_fit_on_one_line():
-    assert f"Keras {keras.__version__} on {keras.backend.backend()}, NumPy" in version_line()
+# Importing ----------------------------------------------------------------------------------------------------------
+
+IMPORTS = """
+import os, sys
+before = dict(os.environ)
+import pcam_utils, pcam_utils.data, pcam_utils.runtime, pcam_utils.simulated, pcam_utils.evaluation, pcam_utils.models
+import pcam_utils.evaluation.metrics
+for room, names in ((pcam_utils, ["InputError", "Patches", "find_data", "open_data", "write_sample"]),
+                    (pcam_utils.data, pcam_utils.data.__all__), (pcam_utils.simulated, pcam_utils.simulated.__all__)):
+    for name in names:
+        getattr(room, name)
+changed = {name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}
+print(sorted(changed), sorted({"keras", "tensorflow", "jax"} & set(sys.modules)))
+"""
+
+
+def test_importing_what_needs_no_network_sets_no_variable_and_starts_no_backend():
+    result = python(IMPORTS)
+    assert result.stdout == "[] []\n", result.stdout + result.stderr
+
+
+def test_every_offered_name_is_there_and_others_are_not():
+    import pcam_utils
+
+    assert all(getattr(pcam_utils, name).__module__.startswith("pcam_utils.") for name in pcam_utils.__all__)
+    with pytest.raises(AttributeError, match="cure"):
+        _ = pcam_utils.cure
+
+
+def test_keras_that_is_imported_already_is_taken_as_it_is():
+    assert load_keras() is sys.modules["keras"]
+
+
+# Which backend ------------------------------------------------------------------------------------------------------
+
+KERAS_OWN = {"floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", "image_data_format": "channels_last"}
+
+
+@pytest.fixture
+def choose(monkeypatch, tmp_path):
+    """The backend chosen with this keras.json, with these backends installed, and with this KERAS_BACKEND."""
+
+    def choose(config=None, installed=("tensorflow", "jax"), variable=None):
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        if variable is not None:
+            monkeypatch.setenv("KERAS_BACKEND", variable)
+        if config is not None:
+            text = config if isinstance(config, str) else json.dumps(config)
+            (tmp_path / "keras.json").write_text(text, encoding="utf-8")
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+        return backend._choose_backend()
+
+    return choose
+
+
+@pytest.mark.parametrize("chosen, expected", [
+    ({}, "tensorflow"),
+    ({"installed": ("jax",)}, "jax"),
+    ({"variable": "jax"}, "jax"),
+    ({"variable": "", "config": {"backend": "jax"}}, "jax"),
+    ({"config": {"backend": "jax"}}, "jax"),
+    ({"config": {"backend": "jax"}, "variable": "tensorflow"}, "tensorflow"),
+    ({"config": {"backend": "torch"}, "variable": "jax"}, "jax"),
+    ({"config": KERAS_OWN}, "tensorflow"),
+    ({"config": {"epsilon": 1e-5}}, "tensorflow"),
+    ({"config": "not JSON, which Keras overlooks"}, "tensorflow"),
+])  # fmt: skip
+def test_the_backend_is_the_one_chosen_else_the_first_installed(choose, chosen, expected):
+    assert choose(**chosen) == expected
+
+
+@pytest.mark.parametrize("chosen, sentence", [
+    ({"installed": ()}, "Keras has no backend to compute with; pip install"),
+    ({"variable": "torch"}, "KERAS_BACKEND is 'torch', but what is here and works is: tensorflow, jax"),
+    ({"config": {"backend": "torch"}}, "keras.json names the backend 'torch', but .* is: tensorflow, jax; change it"),
+    ({"config": {"backend": "tensorflow"}, "installed": ("jax",)}, "names the backend 'tensorflow', but .* is: jax;"),
+    ({"config": {"floatx": "float16"}}, "keras.json sets floatx to 'float16', but this course needs 'float32'"),
+    ({"config": {"image_data_format": "channels_first"}, "variable": "jax"}, "sets image_data_format to 'channels_f"),
+    ({"config": []}, "keras.json holds no settings of Keras; remove it"),
+])  # fmt: skip
+def test_what_cannot_be_followed_is_refused_in_one_sentence(choose, chosen, sentence):
+    with pytest.raises(InputError, match=sentence):
+        choose(**chosen)
+
+
+def test_a_keras_json_that_cannot_be_read_is_refused(choose, tmp_path):
+    (tmp_path / "keras.json").mkdir()
+    with pytest.raises(InputError, match="keras.json cannot be read"):
+        choose()
+
+
+def test_the_file_that_keras_wrote_by_itself_is_nobodys_choice_but_that_is_said(choose):
+    with pytest.warns(UserWarning, match="names tensorflow, as Keras writes it by itself, but .* is: jax: it is used"):
+        assert choose(KERAS_OWN, installed=("jax",)) == "jax"
+
+
+def test_keras_starts_on_the_backend_that_keras_json_names(tmp_path):
+    pytest.importorskip("jax")
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(KERAS_OWN | {"backend": "jax"}))
+    code = "from pcam_utils.runtime import load_keras; print(load_keras().backend.backend())"
+    result = python(code, HOME=str(tmp_path), USERPROFILE=str(tmp_path))
+    assert result.stdout == "jax\n", result.stderr
+
+
+# What libraries say while Keras is imported -------------------------------------------------------------------------
+
+ENDINGS = {
+    "raises": "raise ImportError('broken')",
+    "aborts": "os.abort()",
+    "crashes": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "leaves": "os._exit(3)",
+    "works": "",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are otherwise there")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_libraries_say_is_shown_unless_the_import_goes_well(tmp_path, ending):
+    (tmp_path / "keras").mkdir()
+    says = f"import os, signal\nos.write(2, b'a library speaks' + bytes(100_000))\n{ENDINGS[ending]}"
+    (tmp_path / "keras" / "__init__.py").write_text(says)
+    code = "import os; from pcam_utils.runtime import load_keras; load_keras(); os.write(2, b'later')"
+    result = python(code, PYTHONPATH=str(tmp_path), KERAS_HOME=str(tmp_path))
+    if ending == "works":
+        assert result.stderr == "later" and result.returncode == 0
+    else:
+        assert result.stderr.count("a library speaks") == 1 and result.returncode != 0
+        assert ending != "raises" or result.stderr.endswith("ImportError: broken\n")
+
+
+def test_keras_starts_without_a_word():
+    result = python("from pcam_utils.runtime import load_keras; load_keras().ops.ones(3)")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# Seed, precision, tuning --------------------------------------------------------------------------------------------
 
 
 def test_the_seed_decides_random_weights():
     def kernel(seed):
-        prepare(seed)
+        prepare(seed, tune=False)
         layer = keras.layers.Dense(3)
         layer.build((None, 4))
         return layer.get_weights()[0].tolist()
@@ -32,32 +172,12 @@ def test_the_seed_decides_random_weights():
 
 def test_precision_is_set_and_a_wrong_one_refused():
     try:
-        prepare(0, precision="mixed_bfloat16")
+        prepare(0, precision="mixed_bfloat16", tune=False)
         assert keras.config.dtype_policy().compute_dtype == "bfloat16"
     finally:
-        prepare(0)
+        keras.config.set_dtype_policy("float32")
     with pytest.raises(InputError, match="'float8' is no precision"):
         prepare(0, precision="float8")
-
-
-def test_keras_that_is_imported_already_is_taken_as_it_is():
-    assert load_keras() is sys.modules["keras"]
-
-
-def test_the_package_offers_its_main_names_without_importing_keras():
-    import subprocess
-
-    code = "import pcam_utils, sys; pcam_utils.open_data, pcam_utils.Patches; print('keras' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout == "False\n", result.stderr
-
-
-def test_every_offered_name_is_there_and_others_are_not():
-    import pcam_utils
-
-    assert all(getattr(pcam_utils, name).__module__.startswith("pcam_utils.") for name in pcam_utils.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'cure'"):
-        pcam_utils.cure
 
 
 def test_a_negative_seed_is_refused():
@@ -65,59 +185,30 @@ def test_a_negative_seed_is_refused():
         prepare(-1)
 
 
-@pytest.mark.parametrize("variable, place, click", [
-    ("COLAB_RELEASE_TAG", "colab", "Runtime → Change runtime type"),
-    ("KAGGLE_KERNEL_RUN_TYPE", "kaggle", "Settings → Accelerator"),
-    ("NOTHING_OF_THE_KIND", "local", "minutes on a laptop"),
-])  # fmt: skip
-def test_without_a_gpu_the_hint_says_what_to_click_there(monkeypatch, variable, place, click):
-    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(variable, "release")
-    monkeypatch.setattr("pcam_utils.runtime.backend.has_gpu", lambda: False)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert where() == place and click in gpu_hint()
-    monkeypatch.setattr("pcam_utils.runtime.backend.has_gpu", lambda: True)
-    assert gpu_hint().startswith("A GPU is there")
+TUNED = """
+import os
+os.cpu_count = lambda: 2
+from pcam_utils.runtime import prepare
+import tensorflow as tf
+def tuned():
+    threads, options = tf.config.threading, tf.config.optimizer.get_experimental_options()
+    print(threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads(),
+          options.get("disable_meta_optimizer", False))
+prepare(0, tune=False)
+tuned()
+prepare(0)
+tuned()
+"""
 
 
-def test_a_card_that_is_not_in_use_is_named_with_what_to_install(monkeypatch):
-    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pcam_utils.runtime.backend.has_gpu", lambda: False)
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert 'pip install "tensorflow[and-cuda]"' in gpu_hint()
+def test_prepare_says_in_one_line_what_it_tunes_and_leaves_it_alone_where_asked():
+    pytest.importorskip("tensorflow")
+    untouched, said, tuned = python(TUNED).stdout.splitlines()
+    assert (untouched, tuned) == ("0 0 False", "1 2 True")
+    assert said.startswith("TensorFlow is tuned: graphs are not rewritten, two operations at a time on one thread each")
+    assert ("freed memory is kept" in said) == (sys.platform == "linux") and said.endswith("leaves it alone).")
 
 
-def test_a_gpu_is_what_the_backend_sees(monkeypatch):
-    import tensorflow as tf
-
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert has_gpu()
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert not has_gpu()
-
-
-def test_lessons_find_and_keep_things_beside_the_notebooks_folder(tmp_path, monkeypatch):
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.delenv("PCAM_OUT", raising=False)
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert results_folder().resolve() == tmp_path / "build" / "course" and results_folder().is_dir()
-    assert find_sample(tmp_path) == tmp_path / "data" / "sample"
-    monkeypatch.chdir(tmp_path)
-    assert results_folder().resolve() == tmp_path / "build" / "course"
-    monkeypatch.setenv("PCAM_OUT", str(tmp_path / "drive"))
-    assert results_folder() == tmp_path / "drive"
-    monkeypatch.setattr(places, "DRIVE", tmp_path / "drive")
-    with pytest.raises(InputError, match="no Drive is mounted"):
-        results_folder()
-    monkeypatch.setattr(places.os.path, "ismount", lambda path: path == tmp_path / "drive")
-    assert results_folder() == tmp_path / "drive"
-
-
-def find_sample(folder):
-    from pcam_utils.data.sources import find_data
-
-    (folder / "data" / "sample").mkdir(parents=True)
-    (folder / "data" / "sample" / "images.txt").write_text("here")
-    return find_data().resolve()
+def test_memory_is_left_alone_where_asked(monkeypatch):
+    monkeypatch.setattr(backend, "_keep_freed_memory", lambda: pytest.fail("the allocator was touched"))
+    prepare(0, tune=False, say=lambda line: pytest.fail(line))

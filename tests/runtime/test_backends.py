@@ -86,6 +86,6 @@ def test_a_backend_that_is_not_here_is_named():
 
 
 def test_help_needs_no_backend():
-    code = "import sys; from pcam_utils.cli.commands import main; main(['--help'], standalone_mode=False); print('keras' in sys.modules)"
-    result = python(code)
+    shown = "from pcam_utils.cli.commands import main; main(['--help'], standalone_mode=False)"
+    result = python(f"import sys; {shown}; print('keras' in sys.modules)")
     assert result.stdout.endswith("False\n") and "sample" in result.stdout

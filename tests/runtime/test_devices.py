@@ -1,7 +1,6 @@
-"""Training on two devices, as Kaggle has them: two virtual CPUs, each test in a process of its own."""
+"""Which devices there are, and training on two as Kaggle has them: two virtual CPUs, in a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,7 +8,8 @@ import pytest
 
 from pcam_utils.errors import InputError
 from pcam_utils.runtime.backend import load_keras
-from pcam_utils.runtime.devices import SEVERAL_DEVICES_KERAS, several_devices
+from pcam_utils.runtime.devices import SEVERAL_DEVICES_KERAS, gpu_hint, has_gpu, several_devices
+from pcam_utils.runtime.places import where
 
 VERSION = tuple(map(int, load_keras().__version__.split(".")[:2]))
 new_keras = pytest.mark.skipif(VERSION < SEVERAL_DEVICES_KERAS, reason="Keras is too old to train on several devices")
@@ -17,7 +17,8 @@ new_keras = pytest.mark.skipif(VERSION < SEVERAL_DEVICES_KERAS, reason="Keras is
 SETUP = {
     "tensorflow": """
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+both = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], both)
 """,
     "jax": """
 import os
@@ -30,6 +31,7 @@ import numpy as np
 from pcam_utils.models.networks import build_model, freeze, keras
 from pcam_utils.runtime.backend import prepare
 from pcam_utils.runtime.devices import several_devices
+from pcam_utils.runtime.fused import FusedAdam, fused_batch_norm
 
 prepare(0)
 scope = several_devices(int(sys.argv[1]))
@@ -39,10 +41,11 @@ with scope():
     model = build_model("SmallCNN", "none", "average", dropout=0.0, say=lambda _: None)
     for layer in model.get_layer("backbone").layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    model.compile(keras.optimizers.Adam(1e-3), loss="binary_crossentropy", jit_compile=keras.backend.backend() == "jax")
+    model.compile(FusedAdam(1e-3), loss="binary_crossentropy", jit_compile=keras.backend.backend() == "jax")
     model.optimizer.build(model.trainable_variables)
 losses = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: print("LOSS", float(logs["loss"])))
-model.fit(images, labels, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[losses])
+with fused_batch_norm():
+    model.fit(images, labels, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[losses])
 """
 TRAIN = """
 import sys
@@ -101,48 +104,34 @@ def test_a_keras_that_is_too_old_is_refused(monkeypatch):
         several_devices(2)
 
 
-PROCESSES = """
-import os, sys
-rank, many, port = (int(argument) for argument in sys.argv[1:])
-import jax
-if many > 1:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", many, rank)
-import numpy as np
-from pcam_utils.models.networks import build_model, keras
-keras.utils.set_random_seed(0)
-if many > 1:
-    devices = keras.distribution.list_devices()
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
-rng = np.random.default_rng(0)
-images, labels = rng.integers(0, 256, (32, 96, 96, 3), dtype=np.uint8), rng.integers(0, 2, (32, 1)).astype("float32")
-model = build_model("SmallCNN", "none", "average", dropout=0.0, say=lambda _: None)
-for layer in model.get_layer("backbone").layers:
-    layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-model.compile(keras.optimizers.Adam(1e-3), loss="binary_crossentropy")
-def mine():
-    while True:
-        for batch in range(2):  # each process brings its part of the batch of 16
-            own = np.arange(16).reshape(many, -1)[rank] + 16 * batch
-            yield images[own], labels[own]
-losses = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: print("LOSS", float(logs["loss"]), flush=True))
-model.fit(mine(), steps_per_epoch=2, epochs=2, verbose=0, shuffle=False, callbacks=[losses])
-"""
+@pytest.mark.parametrize("variable, place, click", [
+    ("COLAB_RELEASE_TAG", "colab", "Runtime → Change runtime type"),
+    ("KAGGLE_KERNEL_RUN_TYPE", "kaggle", "Settings → Accelerator"),
+    ("NOTHING_OF_THE_KIND", "local", "minutes on a laptop"),
+])  # fmt: skip
+def test_without_a_gpu_the_hint_says_what_to_click_there(monkeypatch, variable, place, click):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "release")
+    monkeypatch.setattr("pcam_utils.runtime.devices.has_gpu", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert where() == place and click in gpu_hint()
+    monkeypatch.setattr("pcam_utils.runtime.devices.has_gpu", lambda: True)
+    assert gpu_hint().startswith("A GPU is there")
 
 
-@new_keras
-def test_two_processes_learn_the_same_as_one_on_jax():
-    pytest.importorskip("jax")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+def test_a_card_that_is_not_in_use_is_named_with_what_to_install(monkeypatch):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pcam_utils.runtime.devices.has_gpu", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert 'pip install "tensorflow[and-cuda]"' in gpu_hint()
 
-    def start(rank, many):
-        command = [sys.executable, "-c", PROCESSES, *map(str, (rank, many, port))]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    (alone, errors), *both = [process.communicate(timeout=240) for process in (start(0, 1), start(0, 2), start(1, 2))]
-    assert len(losses(alone)) == 4, errors[-2000:]
-    for out, errors in both:
-        assert losses(out) == pytest.approx(losses(alone), rel=1e-4), errors[-2000:]
+def test_a_gpu_is_what_the_backend_sees(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert has_gpu()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert not has_gpu()
