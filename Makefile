@@ -1,7 +1,9 @@
-# make run      the first six lessons on the simulated sample, into build/course: pages, a trained model, ROC figure, submission
-# make test     the tests and the lessons, offline
+# make run      the first six lessons on the simulated sample, into build/course: pages, a model, ROC figure, submission
+# make check    two minutes: style, types, order of imports, examples in docstrings, quick tests; make format mends style
+# make test     all of it, and the slow tests and the lessons; offline
+# make lesson-test NAME=04   one lesson, compared with its stored outputs
 # make bench    speed and memory, side by side with what they are compared to, into build/bench
-# make matrix   make test with the lowest versions that we allow, with Colab's and with the newest
+# make matrix   tests and lessons with the lowest versions that we allow, with Colab's and with the newest
 # make refresh  stores the notebooks' outputs in them anew
 # make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
 # make book     the course as a book, into build/book; make slides: the lessons' figures as slides, build/slides.html
@@ -18,7 +20,7 @@ BIN := .venv/bin
 LESSONS ?= 00 01 02 03 04 05
 HERE = $(shell sed -n 's,^Repository = "https://github.com/\(.*\)",\1,p' pyproject.toml)
 
-.PHONY: run test bench matrix refresh offline-kit book slides lesson address dist clean
+.PHONY: run check format lint test test-run lesson-test bench matrix refresh offline-kit book slides lesson address dist clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -37,7 +39,7 @@ bench: .venv/bench-installed data/sample
 	$(BIN)/python benchmarks/speed.py --out build/bench
 
 matrix:
-	$(PYTHON) tests/matrix.py
+	$(PYTHON) tools/matrix.py
 
 KIT := build/offline-kit
 offline-kit: .venv/run-installed data/sample book slides
@@ -75,11 +77,29 @@ address:
 data/sample: | .venv/run-installed
 	$(BIN)/pcam sample $@
 
-test: .venv/test-installed data/sample
+lint: .venv/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: .venv/test-installed
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# Some tests look at the sample, and are left out where there is none.
+check: lint
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow and not real"
+
+NBVAL := PCAM_OUT="$(CURDIR)/build/test" PCAM_WEIGHTS=pcam $(BIN)/python -m pytest --nbval-lax --nbval-current-env
+test: lint test-run
+test-run: .venv/test-installed data/sample
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term
 	# Two lessons at a time; 05 well before 04, whose model it would otherwise find half-written.
-	PCAM_OUT="$(CURDIR)/build/test" PCAM_WEIGHTS=pcam $(BIN)/python -m pytest --nbval-lax --nbval-current-env --numprocesses 2 \
-		--dist loadscope notebooks/05* notebooks/03* notebooks/0[!35]* $(wildcard notebooks/1*)
+	$(NBVAL) --numprocesses 2 --dist loadscope notebooks/05* notebooks/03* notebooks/0[!35]* $(wildcard notebooks/1*)
+
+lesson-test: .venv/test-installed data/sample
+	@test -n "$(NAME)" -a -n "$(wildcard notebooks/$(NAME)*.ipynb)" || { echo "Say which: make lesson-test NAME=04"; exit 1; }
+	$(NBVAL) notebooks/$(NAME)*.ipynb
 
 .venv/run-installed: EXTRAS = $(BACKEND),notebooks
 .venv/test-installed: EXTRAS = $(BACKEND),notebooks,tests

@@ -1,4 +1,4 @@
-"""The book: `make book` builds it from the repository's root, so that links between lessons and pages are those of the files."""
+"""The book: `make book` builds it from the repository's root, so links between its pages are those of the files."""
 
 import json
 import re

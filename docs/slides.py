@@ -1,4 +1,4 @@
-"""Makes slides of the lessons: what each is about, its figures with their captions, its take-aways. One file, no network.
+"""Makes slides of the lessons: what each is about, its figures with captions, its take-aways. One file, no network.
 
 python docs/slides.py build/slides.html
 """
@@ -21,7 +21,8 @@ h1 { font-size: 6vh; margin: 0; } img { width: 100%; height: 60vh; object-fit: c
 h1 + p, h1 + ul { font-size: 4vh; } p { margin: 0; }
 footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
 """
-FIRST = "<h1>Finding cancer in tissue images, hands on</h1><p>The patches on these slides are simulated. Not for diagnosis.</p>"
+TITLE = "Finding cancer in tissue images"
+FIRST = f"<h1>{TITLE}, hands on</h1><p>The patches on these slides are simulated. Not for diagnosis.</p>"
 KEYS = """
 const slides = [...document.querySelectorAll("section")];
 addEventListener("keydown", event => {
@@ -71,8 +72,8 @@ def main(out):
     lessons = sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
     body = f"<section>{FIRST}</section>\n" + "".join(map(slides_of, lessons))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Finding cancer in tissue images</title>'
-                   f"<style>{STYLE}</style>\n<main>{body}</main><script>{KEYS}</script></html>\n", encoding="utf-8")  # fmt: skip
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
+    out.write_text(f"{head}\n<main>{body}</main><script>{KEYS}</script></html>\n", encoding="utf-8")
     print(f"{out}: {body.count('<section>')} slides of {len(lessons)} lessons")
 
 

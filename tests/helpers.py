@@ -86,8 +86,8 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def python(code, *arguments, check=False, **variables):
+def python(code, *arguments, check=False, cwd=None, **variables):
     """Run code in a Python process of its own, where nothing is imported yet; gives returncode, stdout and stderr."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = os.environ | {name: str(value) for name, value in variables.items()}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=check)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=check)

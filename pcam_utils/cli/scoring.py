@@ -36,6 +36,7 @@ def score(
     -------
     dict of metrics, and (N,) float64 probabilities
     """
+    assert patches.labels is not None  # `choosing.choose_split` saw to it
     probabilities = predict(model, patches, tta=tta, mean=mean)
     chosen = {"chosen_on_valid": record["operating_point"]["threshold"]} if "operating_point" in record else {}
     metrics = evaluate(patches.labels, probabilities, slides=patches.slides, thresholds=chosen)
@@ -91,6 +92,7 @@ def score_colour(data: Data, patches: Patches, probabilities: np.ndarray, *, see
     train = train.take(~np.isin(train.ids, patches.ids))
     if len(train) > COLOUR_PATCHES:
         train = train.take(np.linspace(0, len(train) - 1, COLOUR_PATCHES).astype(int))
+    assert train.labels is not None and patches.labels is not None  # both have both classes
     scores = colour_scores(train.images, train.labels, patches.images, seed=seed)
     metrics = evaluate(patches.labels, scores, slides=patches.slides, seed=seed)
     difference = auc_difference(patches.labels, probabilities, scores, groups=patches.slides, seed=seed)
@@ -102,6 +104,7 @@ def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilit
     """Write what `files_in(out)` names: metrics.json, roc.png and predictions.csv."""
     from ..evaluation.plots import plot_precision_recall, plot_roc
 
+    assert patches.labels is not None  # they have been scored
     metrics_file, figure_file, predictions_file = files_in(out)
     write_json(metrics_file, metrics)
     write_submission(predictions_file, patches.ids, probabilities)
