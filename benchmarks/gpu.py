@@ -1,4 +1,4 @@
-"""Measures what a GPU makes of the course: training, augmentation, reading, prediction and memory, most important first.
+"""Measures what a GPU makes of the course: training, augmentation, reading, prediction, memory; the important first.
 
     python benchmarks/gpu.py --minutes 6 --out build/gpu
 

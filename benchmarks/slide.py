@@ -42,7 +42,7 @@ def write_slide(path, size):
 
 
 def measure(path):
-    """Seconds, and MB by which the peak of memory grew, of the heat map; after some tiles, so that the network is not counted."""
+    """Seconds of the heat map, and MB by which the peak of memory grew; after some tiles, to leave out the network."""
     import keras
     import openslide
 
@@ -58,9 +58,8 @@ def measure(path):
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     heat = names["heat_map"](network, reader)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(
-        f"{reader.dimensions[0]:6} × {reader.dimensions[1]:<6} {heat.size:7} squares {time.perf_counter() - begun:6.1f} s, peak of memory +{grown:.0f} MB"
-    )
+    (width, height), seconds = reader.dimensions, time.perf_counter() - begun
+    print(f"{width:6} × {height:<6} {heat.size:7} squares {seconds:6.1f} s, peak of memory +{grown:.0f} MB")
 
 
 if __name__ == "__main__":

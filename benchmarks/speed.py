@@ -2,11 +2,12 @@
 
     python benchmarks/speed.py augmentation reading training profile prediction memory course --out build/bench
 
-What is compared is measured in turn, round after round, in one run; a row's ratio is the median over the rounds of its speed
-divided by the first row's speed in the same round. Leave the machine alone meanwhile.
+What is compared is measured in turn, round after round, in one run; a row's ratio is the median over the rounds of its
+speed divided by the first row's speed in the same round. Leave the machine alone meanwhile.
 """
 
 import csv
+import functools
 import multiprocessing
 import os
 import resource
@@ -60,7 +61,7 @@ def draw(out):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    tables = {path.stem: list(csv.reader(open(path))) for path in sorted(out.glob("*.csv"))}
+    tables = {path.stem: list(csv.reader(path.read_text().splitlines())) for path in sorted(out.glob("*.csv"))}
     heights = [1.5 + len(rows) for rows in tables.values()]
     fig, axes = plt.subplots(
         len(tables), figsize=(8, 0.36 * sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
@@ -145,13 +146,14 @@ def _albumentations(images):
     off = [tuple(factor - 1 for factor in ends[name, "factor"]) for name in ("brightness", "contrast")]
     change = A.Compose([
         A.D4(p=p["symmetry"]),
-        A.Affine(scale=both["zoom"], translate_px=both["shift"], rotate=ends["affine", "rotation"], shear=ends["affine", "shear"],
-                 border_mode=cv2.BORDER_REFLECT_101, p=p["affine"]),
+        A.Affine(scale=both["zoom"], translate_px=both["shift"], rotate=ends["affine", "rotation"],
+                 shear=ends["affine", "shear"], border_mode=cv2.BORDER_REFLECT_101, p=p["affine"]),
         A.GaussianBlur(blur_limit=0, sigma_limit=ends["blur", "sigma"], p=p["blur"]),
         A.Sharpen(alpha=ends["sharpen", "strength"], lightness=(1, 1), p=p["sharpen"]),
         A.GaussNoise(std_range=tuple(std / 255 for std in ends["noise", "std"]), p=p["noise"]),
         # It counts holes where we draw each of 144 places: 1 to 3 % of them are 1 to 4.
-        A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(HOLE, HOLE), hole_width_range=(HOLE, HOLE), p=p["holes"]),
+        A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(HOLE, HOLE), hole_width_range=(HOLE, HOLE),
+                        p=p["holes"]),
         A.RandomBrightnessContrast(brightness_limit=off[0], contrast_limit=0, p=p["brightness"]),
         A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=off[1], p=p["contrast"]),
         Stain(p=p["stain"]),
@@ -304,8 +306,12 @@ def prediction(out, data, number=512):
 
     prepare(0)
     model, patches = load_model("pcam"), open_data(data, only=("train",)).split("train").take(slice(number))
-    ways = {f"{len(views)} views" if len(views) > 1 else "1 view":
-            (lambda tta=tta: predict(model, patches, tta=tta, progress=False)) for tta, views in VIEWS.items()}  # fmt: skip
+    ways = {
+        f"{len(views)} view{'s' * (len(views) > 1)}": functools.partial(
+            predict, model, patches, tta=tta, progress=False
+        )
+        for tta, views in VIEWS.items()
+    }
     table(out, "Prediction: patches", in_turn(ways, number, 5), "patches/s")
 
 
@@ -313,7 +319,7 @@ def prediction(out, data, number=512):
 
 
 def memory(out, data, number=262_144):
-    """What drawing 1,000 random patches from a file of PCam's full size adds to resident memory, in a process of its own."""
+    """What drawing 1,000 random patches from a file of PCam's full size adds to a process's resident memory."""
     with tempfile.TemporaryDirectory(dir=out) as folder:
         path = Path(folder) / "x.bin"
         with open(path, "wb") as file:

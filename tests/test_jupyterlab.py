@@ -63,8 +63,13 @@ def address(lesson, settings):
         "--IdentityProvider.token=",
         f"--ServerApp.root_dir={lesson.parent}",
     ]
-    environment = {**os.environ, "MPLBACKEND": "", "PCAM_DATA": str(ROOT / "data" / "sample"), "PCAM_OUT": str(lesson.parent / "out"),
-                   "JUPYTERLAB_SETTINGS_DIR": str(settings), "PYTHONPATH": str(ROOT)}  # fmt: skip
+    places = {
+        "PCAM_DATA": ROOT / "data" / "sample",
+        "PCAM_OUT": lesson.parent / "out",
+        "JUPYTERLAB_SETTINGS_DIR": settings,
+        "PYTHONPATH": ROOT,
+    }
+    environment = os.environ | {"MPLBACKEND": ""} | {name: str(place) for name, place in places.items()}
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *arguments], env=environment, stderr=subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""Holds the lessons to their form; that they run and print what is stored in them is nbval's part (see the Makefile)."""
+"""Holds the lessons to their form; that they run and print what is stored in them is nbval's part (the Makefile)."""
 
 import json
 import os
@@ -79,9 +79,14 @@ def test_where_the_package_cannot_be_had_a_lesson_says_what_to_do(tmp_path):
     """All lessons begin with the same lines, so one is run: where the package cannot be imported, nor fetched."""
     (lines,) = {"\n".join(code(lesson)[0].source.splitlines()[:6]) for lesson in NOTEBOOKS if lesson.name[0] in "01"}
     (tmp_path / "start.ipy").write_text(f"import sys\nsys.modules['pcam_utils'] = None\n{lines}")
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "GIT_TERMINAL_PROMPT": "0"}
-    result = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "start.ipy"], cwd=tmp_path, text=True,
-                            capture_output=True, env={**os.environ, **nowhere, "PIP_NO_INPUT": "1"}, timeout=120)  # fmt: skip
+    nowhere = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "GIT_TERMINAL_PROMPT": "0",
+        "PIP_NO_INPUT": "1",
+    }
+    command, environment = [sys.executable, "-m", "IPython", "--no-banner", "start.ipy"], os.environ | nowhere
+    result = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, env=environment, timeout=120)
     assert "Upload its wheel, and: %pip install" in result.stdout.splitlines()[-1], result.stdout
 
 

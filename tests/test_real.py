@@ -1,6 +1,5 @@
 """On real patches, where PCAM_REAL (official layout) and PCAM_REAL_KAGGLE (competition layout) name folders of them."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import read_csv
 from sklearn.metrics import roc_auc_score
 
 from pcam_utils.data.patches import content_hashes
@@ -68,7 +68,7 @@ def test_patches_that_it_was_trained_on_are_recognised(pcam):
 def score_submission(path):
     """AUC of a submission that holds each test image once, in the order of the sample."""
     submission, sample, solution = (
-        {row["id"]: float(row["label"]) for row in csv.DictReader(open(file, newline=""))}
+        {row["id"]: float(row["label"]) for row in read_csv(file)}
         for file in (path, folder("PCAM_REAL_KAGGLE") / "sample_submission.csv", folder("PCAM_REAL_SOLUTION"))
     )
     assert list(submission) == list(sample)

@@ -107,7 +107,7 @@ def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilit
     assert patches.labels is not None  # they have been scored
     metrics_file, figure_file, predictions_file = files_in(out)
     write_json(metrics_file, metrics)
-    write_submission(predictions_file, patches.ids, probabilities)
+    write_submission(predictions_file, patches.ids.tolist(), probabilities.tolist())
     figure, (left, right) = blank(columns=2, size=(11, 5))
     points, name = metrics["operating_points"], f"TTA {metrics['tta']}"
     plot_roc(

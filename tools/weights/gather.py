@@ -74,11 +74,7 @@ def _lossless(source):
         archive = zipfile.ZipFile(source)
         table, end, read = io.StringIO(archive.read("labels.csv").decode()), ".webp", archive.read
     else:
-        table, end, read = (
-            open(source / "train_labels.csv", newline=""),
-            ".tif",
-            lambda name: (source / name).read_bytes(),
-        )
-    with table:
-        for row in csv.DictReader(table):
-            yield row["id"], int(row["label"]), lambda name=f"train/{row['id']}{end}": read(name)
+        table, end = io.StringIO((source / "train_labels.csv").read_text()), ".tif"
+        read = lambda name: (source / name).read_bytes()
+    for row in csv.DictReader(table):
+        yield row["id"], int(row["label"]), lambda name=f"train/{row['id']}{end}": read(name)

@@ -1,4 +1,4 @@
-"""Turns a student's weights into the files that the package carries: calibrated, halved, and with what they have seen."""
+"""Turns a student's weights into the files that the package carries: calibrated, halved, with what they have seen."""
 
 from __future__ import annotations
 

