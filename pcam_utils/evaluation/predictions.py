@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +15,12 @@ from ..errors import InputError
 from ..files import replacing
 from ..models.networks import keras
 
-_FLIPS = ((), (1,), (1, 2), (2,))  # axes of (N, rows, columns, 3) that are reversed: the four views of the 2019 article
+_FLIPS: tuple[tuple[int, ...], ...] = (
+    (),
+    (1,),
+    (1, 2),
+    (2,),
+)  # axes of (N, rows, columns, 3) that are reversed: the four views of the 2019 article
 
 #: Views of each kind of TTA: (swap rows and columns first?, axes to reverse). 'd4' are all symmetries of the square.
 VIEWS = {
@@ -26,7 +32,7 @@ MEANS = ("arithmetic", "geometric")
 
 
 def predict(
-    model,
+    model: Any,
     patches: Patches,
     *,
     tta: str = "flips",
@@ -73,7 +79,7 @@ def predict(
 
 
 def predict_views(
-    model, patches: Patches, *, tta: str = "flips", batch_size: int = 64, progress: bool = True
+    model: Any, patches: Patches, *, tta: str = "flips", batch_size: int = 64, progress: bool = True
 ) -> np.ndarray:
     """Probability of tumour for each view of each patch.
 
@@ -106,7 +112,7 @@ def predict_views(
     return out
 
 
-def view_model(model, tta: str):
+def view_model(model: Any, tta: str) -> Any:
     """Wrap a classifier so that it makes the views itself, on the device: (N, 96, 96, 3) to (N, views).
 
     It is made once for each kind of TTA and lives as long as the classifier: tracing it costs seconds, and training
@@ -120,7 +126,7 @@ def view_model(model, tta: str):
     return made[tta]
 
 
-def _make_view_model(model, kinds):
+def _make_view_model(model: Any, kinds: tuple[tuple[bool, tuple[int, ...]], ...]) -> Any:
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
     views = []
     for swap, axes in kinds:

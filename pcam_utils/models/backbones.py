@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Backbone:
     imagenet_file: str | None = None
 
 
-def _small_cnn(input_shape, **_):
+def _small_cnn(input_shape: tuple[int, int, int], **_: Any) -> Any:
     """Four convolutions: a baseline, and quick enough on a CPU to try things out."""
     inputs = x = keras.Input(input_shape)
     for filters in (16, 32, 64, 96):
@@ -41,16 +42,16 @@ def _small_cnn(input_shape, **_):
     return keras.Model(inputs, x, name="small_cnn")
 
 
-def _minus_one_to_one():
+def _minus_one_to_one() -> Any:
     return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")
 
 
-def _imagenet_statistics():
+def _imagenet_statistics() -> Any:
     mean, std = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
     return keras.layers.Normalization(mean=mean, variance=std**2, name="scale")
 
 
-def _unscaled():
+def _unscaled() -> Any:
     return keras.layers.Rescaling(1.0, name="scale")
 
 

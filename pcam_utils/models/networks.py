@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..data.patches import SIZE
 from ..errors import InputError
@@ -30,7 +31,7 @@ def build_model(
     *,
     dropout: float = 0.5,
     say: Callable[[str], object] = print,
-):
+) -> Any:
     """Build a network that takes raw patches and gives the probability of tumour in the centre.
 
     Scaling is inside, so that a saved file needs nothing else.
@@ -84,7 +85,7 @@ def build_model(
     return keras.Model(patches, tumour, name=f"pcam_{backbone.lower()}")
 
 
-def freeze(model, train_fraction: float):
+def freeze(model: Any, train_fraction: float) -> Any:
     """Choose how much of the backbone trains, counted from its top.
 
     Batch normalisation in the frozen part runs in inference mode, with the averages it came with.
@@ -122,7 +123,7 @@ def freeze(model, train_fraction: float):
     return model
 
 
-def set_batchnorm_momentum(model, momentum: float):
+def set_batchnorm_momentum(model: Any, momentum: float) -> Any:
     """Set how slowly the moving averages follow: new = momentum · old + (1 - momentum) · batch."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -130,7 +131,7 @@ def set_batchnorm_momentum(model, momentum: float):
     return model
 
 
-def load_model(path: str | Path):
+def load_model(path: str | Path) -> Any:
     """Load a whole classifier, or say in one sentence why it cannot be used.
 
     Parameters
@@ -170,7 +171,7 @@ def load_model(path: str | Path):
     return model
 
 
-def _load_shipped():
+def _load_shipped() -> Any:
     model = build_model(SHIPPED, "pcam", "average", say=lambda _: None)
     model.get_layer("tumour").set_weights(shipped.read_weights()[-2:])
     return model

@@ -131,7 +131,7 @@ def unseen_first(patches: Patches, number: int, seed: int = 0, folder: str | Pat
     return pool.take(np.argsort(seen_in_training(pool, folder), kind="stable")[:number])
 
 
-def _read_arrays(folder, name):
+def _read_arrays(folder: str | Path, name: str) -> dict[str, np.ndarray]:
     path = Path(folder) / name
     try:
         content = path.read_bytes()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from ..data.patches import SIZE
 from ..errors import InputError
 from . import shipped
-from .backbones import BACKBONES
+from .backbones import BACKBONES, Backbone
 
 SHIPPED = "NASNetMobile"  #: the backbone whose weights come with this package
 
@@ -57,7 +58,7 @@ def choose_start(
     return "pcam" if backbone == SHIPPED else "none"
 
 
-def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = print):
+def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = print) -> Any:
     """Make a backbone without its top and give it the weights it starts from.
 
     Parameters
@@ -96,11 +97,11 @@ def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = pri
     return core
 
 
-def _make(backbone, weights):
+def _make(backbone: Backbone, weights: str | None) -> Any:
     return backbone.make(weights=weights, input_shape=(SIZE, SIZE, 3), include_top=False)
 
 
-def _from_imagenet(backbone, name, say):
+def _from_imagenet(backbone: Backbone, name: str, say: Callable[[str], object]) -> Any:
     if backbone.imagenet_file is None:
         raise InputError(f"{name} has no ImageNet weights; use weights 'none' or the path of a file.")
     try:
@@ -114,7 +115,7 @@ def _from_imagenet(backbone, name, say):
     return core
 
 
-def _load_file(core, name, path):
+def _load_file(core: Any, name: str, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"There is no file of weights {path}; use 'auto', 'imagenet', 'none' or an existing path.")
     try:
@@ -128,18 +129,18 @@ def _load_file(core, name, path):
         ) from error
 
 
-def _count_arrays(path):
-    names = []
+def _count_arrays(path: Path) -> int:
+    names: list[str] = []
     with h5py.File(path, "r") as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return sum(not name.startswith(("optimizer", "_optimizer")) for name in names)
 
 
-def _keras_models():
+def _keras_models() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
-def _imagenet_at_hand(backbone):
+def _imagenet_at_hand(backbone: Backbone) -> bool:
     """True if the file is cached, or the server that holds it answers within a few seconds."""
     if backbone.imagenet_file is None:
         return False

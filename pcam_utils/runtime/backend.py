@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, reason
 
@@ -22,7 +23,7 @@ _KERAS_OWN = {"epsilon": 1e-7, "backend": "tensorflow", **_NEEDED}  # what Keras
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def load_keras():
+def load_keras() -> Any:
     """Import Keras on the backend that was chosen, else on the one that is there: TensorFlow, or JAX.
 
     Chosen, as Keras has it, by the variable `KERAS_BACKEND`, or else in `keras.json` (in `KERAS_HOME` or `~/.keras`).
@@ -72,7 +73,7 @@ def _choose_backend() -> str:
     return wanted
 
 
-def _read_keras_json() -> tuple[Path, dict]:
+def _read_keras_json() -> tuple[Path, dict[str, Any]]:
     """Path and content of Keras's own settings; empty where there are none, or none that Keras would take up."""
     home = os.path.expanduser("~")
     folder = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")  # as Keras looks for it
@@ -147,11 +148,16 @@ def prepare(
         say(f"TensorFlow is tuned: {', '.join(done)} (tune=False leaves it alone).")
 
 
-def compiled(function):
+def compiled(function: Callable) -> Callable:
     """Compile a pure function of arrays with XLA, whatever the backend.
 
     Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also
     on a CPU, where XLA does not suit whole networks.
+
+    Examples
+    --------
+    >>> float(compiled(lambda x: x + 1)(1.0))
+    2.0
     """
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -162,7 +168,7 @@ def compiled(function):
     return jax.jit(function)
 
 
-def as_graph(function):
+def as_graph(function: Callable) -> Callable:
     """Make TensorFlow run a function as a graph, without its Python; JAX's own functions stay as they are."""
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -190,7 +196,9 @@ def _held_stderr() -> Iterator[None]:
     except (OSError, AttributeError):  # there is no stderr, as under pythonw, or no other process can be had
         yield
         return
-    os.dup2(holder.stdin.fileno(), 2)
+    pipe = holder.stdin
+    assert pipe is not None  # it was asked for
+    os.dup2(pipe.fileno(), 2)
     try:
         yield
         holder.kill()
@@ -198,7 +206,7 @@ def _held_stderr() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-        holder.stdin.close()
+        pipe.close()
         with suppress(subprocess.TimeoutExpired):  # something that the block started still holds the pipe
             holder.wait(timeout=5)
 
@@ -215,7 +223,7 @@ def _keep_freed_memory() -> list[str]:
     return []
 
 
-def _set_threads(tf) -> list[str]:
+def _set_threads(tf: Any) -> list[str]:
     """On two cores, compute two operations at a time on one thread each: a step takes an eighth less time."""
     if os.cpu_count() == 2:
         with suppress(RuntimeError):  # TensorFlow has started already, and its threads with it

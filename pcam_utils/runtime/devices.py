@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import InputError
 from .backend import load_keras
@@ -12,8 +13,14 @@ from .places import where
 SEVERAL_DEVICES_KERAS = (3, 10)  #: equal from here on; with 3.3 and 3.7, losses differ from those of one device
 
 
-def has_gpu():
-    """True if the Keras backend sees a GPU or TPU."""
+def has_gpu() -> bool:
+    """True if the Keras backend sees a GPU or TPU.
+
+    Examples
+    --------
+    >>> has_gpu() in (True, False)
+    True
+    """
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -23,8 +30,14 @@ def has_gpu():
     return jax.default_backend() != "cpu"
 
 
-def gpu_hint():
-    """One sentence: there is a GPU, or what to click to get one."""
+def gpu_hint() -> str:
+    """One sentence: there is a GPU, or what to click to get one.
+
+    Examples
+    --------
+    >>> gpu_hint().endswith(".")
+    True
+    """
     if has_gpu():
         return "A GPU is there: everything runs at full size."
     if shutil.which("nvidia-smi") and where() == "local":
@@ -43,7 +56,7 @@ def gpu_hint():
     )
 
 
-def several_devices(number):
+def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     """Spread training over the first devices of this machine: GPUs if there are any, else what the backend calls CPUs.
 
     Each step's batch is divided among them, by the backend's own engine: `tf.distribute.MirroredStrategy` or Keras's
@@ -62,6 +75,12 @@ def several_devices(number):
     ------
     InputError
         If there are fewer, or Keras is too old to train on several.
+
+    Examples
+    --------
+    >>> scope = several_devices(1)
+    >>> with scope():
+    ...     model = load_keras().Sequential()
     """
     keras = load_keras()
     if number > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS:
@@ -84,6 +103,7 @@ def several_devices(number):
     if number == 1:
         return nullcontext
     if keras.backend.backend() == "tensorflow":
-        return tf.distribute.MirroredStrategy(here[:number]).scope
+        scope: Callable[[], AbstractContextManager] = tf.distribute.MirroredStrategy(here[:number]).scope
+        return scope
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=here[:number]))
     return nullcontext

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
+from typing import Any
 
 from .backend import load_keras
 
@@ -17,7 +18,7 @@ keras = load_keras()
 
 
 @keras.saving.register_keras_serializable(package="pcam_utils")
-class FusedAdam(keras.optimizers.Adam):
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[name-defined]  # Keras has no types
     """Keras's Adam, with TensorFlow's `ResourceApplyAdam` for the update of each array.
 
     It takes the arguments of `keras.optimizers.Adam`, keeps the same variables in the same order and computes by the
@@ -29,20 +30,21 @@ class FusedAdam(keras.optimizers.Adam):
     >>> model.compile(FusedAdam(1e-3), loss="mse")
     """
 
-    _shared = None
+    _shared: Callable[[Any], dict[str, Any]] | None = None
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables; the powers of both betas are computed once, not for each of them."""
         self._shared = cache(self._numbers)
         try:
-            return super().apply(grads, trainable_variables)
+            super().apply(grads, trainable_variables)
         finally:
             self._shared = None  # a graph's tensors must not outlive its tracing
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable and its two averages."""
-        if not self._fits(gradient, variable):
-            return super().update_step(gradient, variable, learning_rate)
+        if self._shared is None or not self._fits(gradient, variable):
+            super().update_step(gradient, variable, learning_rate)
+            return
         import tensorflow as tf
 
         try:
@@ -52,7 +54,8 @@ class FusedAdam(keras.optimizers.Adam):
             _warn_once(
                 f"Keras {keras.__version__} keeps Adam's averages otherwise ({missing}): FusedAdam is plain Adam."
             )
-            return super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, learning_rate)
+            return
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=slots[0],
@@ -62,8 +65,8 @@ class FusedAdam(keras.optimizers.Adam):
             **self._shared(gradient.dtype),
         )
 
-    def _fits(self, gradient, variable):
-        if self._shared is None or self.amsgrad or keras.backend.backend() != "tensorflow":
+    def _fits(self, gradient: Any, variable: Any) -> bool:
+        if self.amsgrad or keras.backend.backend() != "tensorflow":
             return False
         import tensorflow as tf
 
@@ -74,13 +77,15 @@ class FusedAdam(keras.optimizers.Adam):
             and gradient.dtype in (tf.float32, tf.float64)
         )
 
-    def _numbers(self, dtype):
+    def _numbers(self, dtype: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        step = tf.cast(self.iterations + 1, dtype)
-        beta1, beta2, epsilon = (tf.cast(number, dtype) for number in (self.beta_1, self.beta_2, self.epsilon))
-        powers = {"beta1_power": tf.pow(beta1, step), "beta2_power": tf.pow(beta2, step)}
-        return {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, **powers}
+        # Not tf.cast, which makes float32 of Python's numbers first.
+        as_tensor = keras.ops.convert_to_tensor
+        step = keras.ops.cast(self.iterations + 1, dtype.name)
+        numbers = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        numbers = {name: as_tensor(number, dtype.name) for name, number in numbers.items()}
+        return numbers | {f"{name}_power": tf.pow(numbers[name], step) for name in ("beta1", "beta2")}
 
 
 @contextmanager
@@ -108,12 +113,12 @@ def fused_batch_norm() -> Iterator[None]:
         layer.call = own
 
 
-def _fused(own):
+def _fused(own: Callable) -> Callable:
     """The layer's `call` with one operation where that suits, else its own."""
     import tensorflow as tf
 
     @wraps(own)
-    def call(self, inputs, training=None, mask=None):
+    def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         try:  # to find out what is missing before anything is computed
             suits = training is True and mask is None and _suits(self, inputs)
             weights = self.gamma, self.beta, self.moving_mean, self.moving_variance
@@ -137,7 +142,7 @@ def _fused(own):
     return call
 
 
-def _suits(layer, inputs):
+def _suits(layer: Any, inputs: Any) -> bool:
     """True if `FusedBatchNormV3` computes what this layer would."""
     return (
         layer.trainable
@@ -152,5 +157,5 @@ def _suits(layer, inputs):
 
 
 @cache
-def _warn_once(sentence):
+def _warn_once(sentence: str) -> None:
     warnings.warn(sentence, RuntimeWarning, stacklevel=3)

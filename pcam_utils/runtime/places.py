@@ -15,25 +15,36 @@ DRIVE = Path("/content/drive")  #: where Colab mounts it
 _RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
 
 
-def where():
-    """Where this runs: 'colab', 'kaggle' or 'local'."""
+def where() -> str:
+    """Where this runs: 'colab', 'kaggle' or 'local'.
+
+    Examples
+    --------
+    >>> where() in ("colab", "kaggle", "local")
+    True
+    """
     if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
         return "kaggle"
     return "colab" if "COLAB_RELEASE_TAG" in os.environ else "local"
 
 
-def workspace():
+def workspace() -> Path:
     """The course's folder, relative to here: lessons that run in its `notebooks` folder find what lies beside it."""
     return Path("..") if Path.cwd().name == "notebooks" else Path(".")
 
 
-def results_folder():
+def results_folder() -> Path:
     """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace.
 
     Raises
     ------
     InputError
         If it is on a Drive that is not mounted: what is written there would be lost with the machine.
+
+    Examples
+    --------
+    >>> results_folder().is_dir()
+    True
     """
     folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
     if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
@@ -45,18 +56,29 @@ def results_folder():
     return folder
 
 
-def version_line():
-    """The versions that differ most often between two people who compare results, in one line."""
+def version_line() -> str:
+    """The versions that differ most often between two people who compare results, in one line.
+
+    Examples
+    --------
+    >>> version_line().startswith("Python 3")
+    True
+    """
     keras, found = load_keras(), versions()
     return f"Python {found['python']}, Keras {keras.__version__} on {keras.backend.backend()}, NumPy {found['numpy']}"
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Versions of what decides a result, for the record of a run.
 
     Returns
     -------
     dict of str to str
+
+    Examples
+    --------
+    >>> {"python", "machine", "keras", "numpy"} <= versions().keys()
+    True
     """
     found = {
         "python": platform.python_version(),
