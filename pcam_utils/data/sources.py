@@ -84,7 +84,7 @@ def find_data() -> Path:
     """
     if os.environ.get("PCAM_DATA"):
         return Path(os.environ["PCAM_DATA"])
-    for place in map(Path, (*KAGGLE_INPUTS, workspace() / "data" / "pcam", sample_folder())):
+    for place in (*map(Path, KAGGLE_INPUTS), workspace() / "data" / "pcam", sample_folder()):
         if place.is_dir() and any(place.iterdir()):
             return place
     raise InputError(

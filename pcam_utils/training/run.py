@@ -92,6 +92,7 @@ def train(
             f"{run} was trained on other patches than {data.folder} holds now; name its data, or a new run."
         )
     scope = several_devices(settings.devices)
+    assert settings.head is not None  # it is settled
     with scope():
         model = build_model(settings.backbone, settings.weights, settings.head, say=say)
         trainee = behind_augmentation(model, settings.augment, seed=settings.seed)

@@ -48,6 +48,7 @@ def test_all_of_a_plain_folder_is_predicted_and_else_the_test_split(images, kagg
     assert choose_images(functools.partial(open_data, pcam_folder("b")), "valid").name == "valid"
 
 
+@pytest.mark.slow
 def test_the_packages_own_model_is_taken_where_none_is_named():
     model, record = choose_model()
     assert model.name == "pcam_nasnetmobile" and record["name"] == "pcam"
