@@ -22,6 +22,7 @@ from .files import replacing
 
 FOLDER = Path("notebooks")
 TIMEOUT_S = 6 * 3600  #: of one cell: on real data and without a GPU, training takes hours
+WIDGET = "application/vnd.jupyter.widget-view+json"
 _IMAGES = {"image/png", "image/jpeg"}
 _NO_ALT = "No description has been provided for this image"  # what nbconvert writes where it finds no alt text
 
@@ -145,7 +146,7 @@ def execute(
     )
     told = {"PCAM_OUT": str(out)} | ({"PCAM_DATA": str(Path(data).absolute())} if data else {})
     # None: where nobody watches, there is no bar.
-    bar = tqdm(desc=lesson.stem, total=len(notebook.cells), unit="cell", disable=None if progress else True)
+    bar = tqdm(desc=lesson.stem, total=len(notebook.cells), unit="cell", disable=not progress)
     clock = _Clock(client, bar)
     try:
         with bar:
@@ -186,13 +187,18 @@ def store(notebook: nbformat.NotebookNode, lesson: str | Path) -> None:
     _describe_figures(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if not _passing(output)]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     with replacing(lesson) as temporary:
         nbformat.write(nbformat.from_dict(notebook), temporary)
+
+
+def _passing(output: nbformat.NotebookNode) -> bool:
+    """True for what only tells how a cell goes: warnings, and bars, which are widgets where ipywidgets is there."""
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def as_page(notebook: nbformat.NotebookNode) -> str:

@@ -18,6 +18,11 @@ import os, pathlib
 pathlib.Path(os.environ['PCAM_OUT'], 'made.txt').write_text(os.environ['PCAM_DATA'])
 print('done')
 """
+PASSING = """
+import sys, tqdm.auto
+print('oh', file=sys.stderr)
+for _ in tqdm.auto.tqdm(range(3)): pass
+"""
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def course(tmp_path):
     folder.mkdir()
     figure = new_code_cell("%matplotlib inline\n" + FIGURE, metadata={"alt": 'A line that rises from "1" to 2.'})
     write(folder / "00_draw.ipynb", [new_markdown_cell("# Draw"), figure])
-    write(folder / "01_write.ipynb", [new_code_cell(WRITES), new_code_cell("import sys\nprint('oh', file=sys.stderr)")])
+    write(folder / "01_write.ipynb", [new_code_cell(WRITES), new_code_cell(PASSING)])
     write(folder / "notes.ipynb", [])
     return folder
 

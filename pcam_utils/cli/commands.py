@@ -200,7 +200,7 @@ def predict(data, run, model, split, out, tta, mean, fit, as_json):
     say_replaced(out)
     chosen, _ = choose_model(run, model)
     patches = choose_images(functools.partial(_open, data, fit=fit), split)
-    probabilities = predict_patches(chosen, patches, tta=tta, mean=mean)
+    probabilities = predict_patches(chosen, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
     write_submission(out, patches.ids, probabilities)
     about = {"split": patches.name, "simulated": patches.simulated, "model": _name(run, model), "data": data}
     made = {"out": out, "patches": len(patches), "mean_probability": float(probabilities.mean()), **about}
@@ -224,11 +224,11 @@ def course(data, out, numbers, folder, refresh, as_json):
     chosen = lessons.find_lessons(folder, numbers)
     try:
         if refresh:
-            results = [lessons.refresh(lesson, out=out, data=data) for lesson in chosen]
+            results = [lessons.refresh(lesson, out=out, data=data, progress=sys.stderr.isatty()) for lesson in chosen]
             where = f"their outputs are stored in {folder}."
         else:
             say_replaced(*lessons.files_in(out, chosen))
-            results = lessons.run_lessons(chosen, out, data=data, say=say)
+            results = lessons.run_lessons(chosen, out, data=data, say=say, progress=sys.stderr.isatty())
             where = f"open {out / (results[0].name + '.html')}."
     except lessons.LessonFailed as error:
         raise CommandFailed(str(error)) from error

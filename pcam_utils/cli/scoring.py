@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def score(
     dict of metrics, and (N,) float64 probabilities
     """
     assert patches.labels is not None  # `choosing.choose_split` saw to it
-    probabilities = predict(model, patches, tta=tta, mean=mean)
+    probabilities = predict(model, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
     chosen = {"chosen_on_valid": record["operating_point"]["threshold"]} if "operating_point" in record else {}
     metrics = evaluate(patches.labels, probabilities, slides=patches.slides, thresholds=chosen)
     about = {"split": patches.name, "simulated": patches.simulated, "fingerprint": fingerprint(patches)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..data.patches import Patches
 from ..errors import InputError
@@ -101,7 +101,7 @@ def predict_views(
     viewing = view_model(model, tta)
     out = np.empty((len(patches), len(VIEWS[tta])))
     batch_size = min(batch_size, len(patches))
-    bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=None if progress else True, delay=2)
+    bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=not progress, delay=2)
     with bar:
         for start in range(0, len(patches), batch_size):
             batch = patches.images[start : start + batch_size]
