@@ -121,8 +121,9 @@ def _fused(own: Callable) -> Callable:
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         try:  # to find out what is missing before anything is computed
             suits = training is True and mask is None and _suits(self, inputs)
-            weights = self.gamma, self.beta, self.moving_mean, self.moving_variance
-            momentum, epsilon, precision = self.momentum, self.epsilon, self.compute_dtype
+            if suits:
+                weights = self.gamma, self.beta, self.moving_mean, self.moving_variance
+                momentum, epsilon, precision = self.momentum, self.epsilon, self.compute_dtype
         except AttributeError as missing:
             _warn_once(f"Keras {keras.__version__} normalises otherwise ({missing}): fused_batch_norm() does nothing.")
             suits = False

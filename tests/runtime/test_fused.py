@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 import zipfile
 from contextlib import nullcontext
 
@@ -103,9 +104,12 @@ def test_adam_is_the_formula_in_single_precision(options):
 
 def test_gradients_may_be_added_up_over_several_steps():
     weights, gradients = problem("float64")
-    found = stepped(FusedAdam(RATE, gradient_accumulation_steps=2), weights, gradients)
-    pairs = [(one + other) / 2 for one, other in zip(gradients[::2], gradients[1::2])]
-    np.testing.assert_allclose(found[0], adam_in_numpy(weights, pairs)[0], rtol=1e-12)
+    mine, kerass = (
+        stepped(kind(RATE, gradient_accumulation_steps=2), weights, gradients)[0]
+        for kind in (FusedAdam, keras.optimizers.Adam)  # versions of Keras count the steps differently
+    )
+    np.testing.assert_allclose(mine, kerass, rtol=0, atol=2e-5 * RATE)  # Keras rounds 0.999 to float32
+    assert np.abs(mine - weights).min() > 0.1 * RATE
 
 
 def test_each_array_is_updated_by_one_operation():
@@ -252,7 +256,8 @@ def test_other_normalisations_stay_keras_own(options, shape):
     both = []
     for context in (fused_batch_norm, nullcontext):
         layer, _, x, _ = made(shape, **options)
-        with context():
+        with context(), warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
             assert "FusedBatchNormV3" not in training_operations(layer, x)
             both.append(as_numpy((layer(x, training=True), *layer.weights)))
     for mine, kerass in zip(*both):
