@@ -109,7 +109,7 @@ def test_gradients_may_be_added_up_over_several_steps():
         for kind in (FusedAdam, keras.optimizers.Adam)  # versions of Keras count the steps differently
     )
     np.testing.assert_allclose(mine, kerass, rtol=0, atol=2e-5 * RATE)  # Keras rounds 0.999 to float32
-    assert np.abs(mine - weights).min() > 0.1 * RATE
+    assert np.median(np.abs(mine - weights)) > RATE
 
 
 def test_each_array_is_updated_by_one_operation():
