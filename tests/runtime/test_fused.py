@@ -188,7 +188,7 @@ def normalised_in_numpy(x, gamma, beta, upstream, epsilon=1e-3):
 def made(shape, mean=2.0, std=3.0, **options):
     """A layer with weights of its own, an input and an upstream gradient."""
     rng = np.random.default_rng(0)
-    layer = keras.layers.BatchNormalization(momentum=0.5, **options)
+    layer = keras.layers.BatchNormalization(momentum=0.75, **options)
     layer.build(shape)
     weights = [rng.uniform(0.5, 2, weight.shape) for weight in layer.weights]
     layer.set_weights(weights)
@@ -219,7 +219,7 @@ def as_numpy(arrays):
 def test_batch_normalisation_is_the_formula(shape):
     layer, (gamma, beta, old_mean, old_variance), x, upstream = made(shape)
     out, mean, variance, *gradients = normalised_in_numpy(x, gamma, beta, upstream)
-    expected = (out, (old_mean + mean) / 2, (old_variance + variance) / 2, *gradients)
+    expected = (out, (3 * old_mean + mean) / 4, (3 * old_variance + variance) / 4, *gradients)
     for found, right in zip(as_numpy(training_step(layer, x, upstream)), expected):
         np.testing.assert_allclose(found, right, rtol=2e-5, atol=2e-5)
 
@@ -239,8 +239,8 @@ def test_half_precision_is_computed_in_single(precision, rounding):
     assert found.dtype == layer.compute_dtype
     np.testing.assert_allclose(as_numpy([found])[0], out, rtol=2 * rounding, atol=rounding)
     kept = 1e-5 if precision.startswith("mixed") else 2 * rounding
-    np.testing.assert_allclose(as_numpy([layer.moving_mean])[0], (old_mean + mean) / 2, rtol=kept)
-    np.testing.assert_allclose(as_numpy([layer.moving_variance])[0], (old_variance + variance) / 2, rtol=kept)
+    np.testing.assert_allclose(as_numpy([layer.moving_mean])[0], (3 * old_mean + mean) / 4, rtol=kept)
+    np.testing.assert_allclose(as_numpy([layer.moving_variance])[0], (3 * old_variance + variance) / 4, rtol=kept)
 
 
 @pytest.mark.parametrize("options, shape", [
