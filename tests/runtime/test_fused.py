@@ -118,6 +118,7 @@ def test_each_array_is_updated_by_one_operation():
     optimizer.build(variables)
     gradients = [tf.ones(n) for n in (2, 3)]
     assert operations(lambda: optimizer.apply(gradients, variables)).count("ResourceApplyAdam") == 2
+    assert optimizer._shared is None  # or a graph would live as long as the optimizer
 
 
 def sparse(gradient):
