@@ -50,7 +50,7 @@ def choose_model(run: Path | None = None, model: str | Path | None = None) -> tu
 def choose_split(
     open_data: Callable[..., Data], split: str | None = None, labels: Path | None = None, run: Path | None = None
 ) -> Patches:
-    """The labelled patches to score on: the split asked for, else 'test' where it is labelled, else 'valid'.
+    """The labelled patches to score on: the split asked for, else what `Data.default_split` names.
 
     Where the run made its own validation part, 'valid' is that part of 'train'.
 
@@ -69,8 +69,7 @@ def choose_split(
     """
     if split is None:
         data = open_data(only=("test",), labels=labels)
-        split = "test" if "test" in data.splits and data.splits["test"].labels is not None else "valid"
-        split = "images" if data.layout == "images" else split
+        split = data.default_split(labelled=True)
         if split in data.splits:
             return data.split(split).require_both_classes()
     valid_ids = Path(run) / "valid_ids.txt" if run else None
@@ -80,11 +79,9 @@ def choose_split(
 
 
 def choose_images(open_data: Callable[..., Data], split: str | None = None) -> Patches:
-    """The patches to predict: the split asked for, else 'test' if there is one, else all of a plain folder."""
-    if split:
-        return open_data(only=(split,)).split(split)
-    data = open_data(only=("test",))
-    return data.split("test") if data.layout in ("pcam", "kaggle") else next(iter(data.splits.values()))
+    """The patches to predict: the split asked for, else what `Data.default_split` names."""
+    data = open_data(only=(split or "test",))
+    return data.split(split or data.default_split())
 
 
 def _kept_valid(train: Patches, valid_ids: Path) -> Patches:

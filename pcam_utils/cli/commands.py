@@ -32,17 +32,18 @@ def main():
 
 @main.command()
 @click.argument("out", type=PATH)
-@click.option("--layout", type=click.Choice(options.LAYOUTS), default="pcam", show_default=True)
+@click.option("--layout", type=click.Choice(options.SAMPLE_LAYOUTS), default="pcam", show_default=True)
 @click.option("--train", type=int, help="Training patches to render.")
 @click.option("--valid", type=int, help="Validation patches to render.")
 @click.option("--test", type=int, help="Test patches to render.")
 @click.option("--seed", default=0, show_default=True)
 @JSON
-def sample(out, layout, seed, as_json, **sizes):
+def sample(out, layout, train, valid, test, seed, as_json):
     """Write the simulated sample: rendered pictures, not patients' tissue."""
     from ..simulated.sample import SPLIT_SIZES, write_sample
 
-    sizes = {split: SPLIT_SIZES[split] if size is None else size for split, size in sizes.items()}
+    asked = {"train": train, "valid": valid, "test": test}
+    sizes = {split: SPLIT_SIZES[split] if size is None else size for split, size in asked.items()}
     write_sample(out, layout=layout, sizes=sizes, seed=seed, progress=sys.stderr.isatty())
     made = {"out": out, "layout": layout, "seed": seed, "simulated": True, "patches": sizes}
     show(made, f"{sum(sizes.values()):,} simulated patches are in {out}.", as_json=as_json)
@@ -51,7 +52,7 @@ def sample(out, layout, seed, as_json, **sizes):
 @main.command()
 @click.argument("out", type=PATH)
 @click.option("--split", "splits", type=click.Choice(options.SPLITS), multiple=True, help="May be repeated; or all.")
-@click.option("--source", type=click.Choice(["zenodo", "kaggle"]), default="zenodo", show_default=True)
+@click.option("--source", type=click.Choice(options.SOURCES), default="zenodo", show_default=True)
 @JSON
 def download(out, splits, source, as_json):
     """Download real patches: official PCam from Zenodo, or the Kaggle competition's."""
@@ -130,7 +131,8 @@ def train(data, run, resume, fit, as_json, **settings):
     from .figures import blank, save
 
     if resume and (run / "run.json").exists():
-        _say_left_aside(settings, training.read_record(run)["settings"])
+        # An option that came later than the run is at its default there.
+        _say_left_aside(settings, asdict(Settings(**training.read_record(run)["settings"])))
     record = training.train(
         _open(data, only=("train", "valid"), fit=fit),
         run,
@@ -151,7 +153,7 @@ def train(data, run, resume, fit, as_json, **settings):
 @DATA
 @RUN
 @MODEL
-@click.option("--split", type=click.Choice([*options.SPLITS, "images"]), help="'test' if it is labelled, else 'valid'.")
+@click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test' if it is labelled, else 'valid'.")
 @click.option("--labels", type=PATH, help="CSV (id,label) for a split without labels.")
 @click.option("--out", type=PATH, help="Folder for metrics.json, roc.png and predictions.csv.")
 @click.option("--baseline", is_flag=True, help="Also score what colour alone gives, from the training patches.")
@@ -184,7 +186,7 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, fit, as_
 @DATA
 @RUN
 @MODEL
-@click.option("--split", type=click.Choice([*options.SPLITS, "images"]), help="'test' if left out and there is one.")
+@click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test', or all of a plain folder, if left out.")
 @click.option("--out", type=PATH, default=Path("submission.csv"), show_default=True)
 @TTA
 @MEAN

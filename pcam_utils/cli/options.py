@@ -6,15 +6,20 @@ from pathlib import Path
 
 import click
 
-# Written out, because the rooms that know these names start Keras, and `pcam train --help` should not wait for it.
+from ..runtime import backend
+from ..training import operations, recipes
+
+RECIPES = tuple(recipes.RECIPES)
+AUGMENTS = tuple(operations.AUGMENTS)
+PRECISIONS = backend.PRECISIONS
+# Written out, because to import what knows these names takes seconds, for which `pcam train --help` should not wait.
 # tests/cli/test_options.py holds both together.
 SPLITS = ("train", "valid", "test")
-LAYOUTS = ("pcam", "kaggle")
-RECIPES = ("article", "course", "pcam")
+ALL_SPLITS = (*SPLITS, "images")  #: and that of a folder without splits
+SOURCES = ("zenodo", "kaggle")
+SAMPLE_LAYOUTS = ("pcam", "kaggle")
 BACKBONES = ("NASNetMobile", "EfficientNetV2B0", "DenseNet121", "SmallCNN")
 HEADS = ("article", "average")
-AUGMENTS = ("full", "plain", "none")
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 VIEWS = ("none", "flips", "d4")
 MEANS = ("arithmetic", "geometric")
 FITS = ("resize", "crop")

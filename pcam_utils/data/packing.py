@@ -18,6 +18,7 @@ from ..files import replacing, require_room
 from .patches import SIZE, FileRows
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FITS = ("resize", "crop")  #: what may be done with images of another size
 _PART = 512  # images handed to the decoding threads at a time: bounds the memory in flight
 
 
@@ -53,8 +54,8 @@ def pack_images(
     InputError
         If an image cannot be used, or the cache not be written.
     """
-    if fit not in (None, "resize", "crop"):
-        raise InputError(f"'{fit}' is no way to fit images; choose 'resize' or 'crop'.")
+    if fit not in (None, *FITS):
+        raise InputError(f"'{fit}' is no way to fit images; choose {' or '.join(map(repr, FITS))}.")
     packed = cache_folder() / f"packed_{_listing_digest(files, fit, check_sha1)}.npy"
     if not packed.exists():
         elsewhere = "name another folder in PCAM_CACHE"

@@ -50,6 +50,16 @@ class Data:
             raise InputError(f"{self.folder} has no split '{name}' here; choose another, or get its files.")
         return self.splits[name]
 
+    def default_split(self, *, labelled: bool = False) -> str:
+        """Name the split to work on where nobody names one; whether it is there, `split` tells.
+
+        It is all of a folder without splits; else 'test', or 'valid' where labels are needed and 'test' has none.
+        """
+        if "images" in self.splits:
+            return "images"
+        test = self.splits.get("test")
+        return "valid" if labelled and (test is None or test.labels is None) else "test"
+
     @property
     def simulated(self) -> bool:
         """True if any of the patches are simulated."""

@@ -13,6 +13,7 @@ from .patches import Patches, content_hashes
 from .sources import Data
 
 OFFICIAL = "the official train and valid splits: no slide is on both sides"
+AS_FOUND = "the train and valid splits of the source; whether a slide is on both sides is not known"
 BY_SLIDE = "split by slide: no slide is on both sides"
 AT_RANDOM = (
     "split at random, with exact repeats on one side: slides are unknown, so patches of one slide are on both sides "
@@ -32,7 +33,7 @@ class Split:
 def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: bool = True) -> Split:
     """Give the patches to train on and those to choose by.
 
-    The official splits where both are there; else by slide where slides are known; else stratified at random with
+    The source's own splits where both are there; else by slide where slides are known; else stratified at random with
     exact repeats kept on one side.
 
     Parameters
@@ -64,7 +65,7 @@ def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: b
     """
     train = data.split("train")
     if "valid" in data.splits and data.splits["valid"].labels is not None:
-        split = Split(train, data.splits["valid"], OFFICIAL)
+        split = Split(train, data.splits["valid"], OFFICIAL if data.layout == "pcam" else AS_FOUND)
     else:
         train.require_both_classes()
         groups = train.slides if train.slides is not None else content_hashes(train, progress=progress)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from pcam_utils.cli.choosing import choose_images, choose_model, choose_split
 from pcam_utils.data.sources import open_data
+from pcam_utils.errors import InputError
 
 
 def test_the_test_split_is_scored_where_it_is_labelled_and_else_valid(pcam_folder):
@@ -46,6 +47,16 @@ def test_all_of_a_plain_folder_is_predicted_and_else_the_test_split(images, kagg
     ]
     assert [(patches.name, len(patches)) for patches in chosen] == [("images", 4), ("test", 6), ("test", 12)]
     assert choose_images(functools.partial(open_data, pcam_folder("b")), "valid").name == "valid"
+
+
+@pytest.mark.parametrize("choose, missing", [(choose_images, "test"), (choose_split, "valid")])
+def test_training_patches_are_never_taken_for_want_of_others(pcam_folder, tmp_path, random_patches, choose, missing):
+    for row, image in enumerate(random_patches(4)):
+        (tmp_path / "classes" / str(row % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "classes" / str(row % 2) / f"{row}.png")
+    for folder in (tmp_path / "classes", pcam_folder(splits=("train",))):
+        with pytest.raises(InputError, match=f"has no split '{missing}' here; choose another"):
+            choose(functools.partial(open_data, folder))
 
 
 @pytest.mark.slow

@@ -128,6 +128,15 @@ def test_settings_that_a_resumed_run_leaves_aside_are_named(pcam, trained):
     assert "left aside: --epochs, --valid-fraction.\n" in result.stderr
 
 
+def test_a_run_made_before_an_option_existed_is_resumed(pcam, trained):
+    folder, run = trained
+    record = json.loads((run / "run.json").read_text())
+    del record["settings"]["devices"]
+    (run / "run.json").write_text(json.dumps(record))
+    result = pcam("train", folder, "--run", run, "--resume", "--devices", "1", "--seed", "5")
+    assert result.exit_code == 0 and "left aside: --seed.\n" in result.stderr
+
+
 def test_numbers_come_as_json_and_everything_else_on_the_other_stream(pcam, trained, tmp_path):
     folder, run = trained
     result = pcam("predict", folder, "--run", run, "--split", "valid", "--out", tmp_path / "s.csv", "--json")

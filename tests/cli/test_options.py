@@ -7,22 +7,27 @@ from pcam_utils.cli import options
 
 
 def test_names_on_the_command_line_are_those_of_the_rooms():
-    from pcam_utils.data import download
+    from pcam_utils.data import download, packing
     from pcam_utils.evaluation import predictions
     from pcam_utils.models import networks
-    from pcam_utils.runtime import backend
     from pcam_utils.simulated import sample
-    from pcam_utils.training import recipes
 
     assert tuple(download.SPLITS) == options.SPLITS
-    assert tuple(sample.LAYOUTS) == options.LAYOUTS
-    assert tuple(recipes.RECIPES) == options.RECIPES
-    assert tuple(recipes.AUGMENTS) == options.AUGMENTS
+    assert tuple(sample.LAYOUTS) == options.SAMPLE_LAYOUTS
     assert tuple(networks.BACKBONES) == options.BACKBONES
     assert tuple(networks.HEADS) == options.HEADS
-    assert tuple(backend.PRECISIONS) == options.PRECISIONS
     assert tuple(predictions.VIEWS) == options.VIEWS
     assert tuple(predictions.MEANS) == options.MEANS
+    assert tuple(packing.FITS) == options.FITS
+
+
+def test_a_split_that_can_be_named_is_one_that_data_have(tmp_path, random_patches):
+    from PIL import Image
+
+    from pcam_utils.data import open_data
+
+    Image.fromarray(random_patches(1)[0]).save(tmp_path / "a.png")
+    assert (*options.SPLITS, *open_data(tmp_path).splits) == options.ALL_SPLITS
 
 
 def test_help_waits_for_no_network():

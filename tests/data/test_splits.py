@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,12 @@ def test_official_splits_are_left_as_they_are(pcam_folder):
     split = train_valid(data, fraction=0.5)
     assert split.train is data.split("train") and split.valid is data.split("valid")
     assert split.how == splits.OFFICIAL
+
+
+def test_the_splits_of_another_source_are_not_called_official(pcam_folder):
+    data = replace(open_data(pcam_folder()), layout="hospital")
+    split = train_valid(data)
+    assert split.valid is data.split("valid") and split.how == splits.AS_FOUND
 
 
 def test_known_slides_keep_to_one_side(random_patches):
