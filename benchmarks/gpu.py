@@ -100,7 +100,9 @@ def _plan(folder, backbone, steps):
                     f"training, batch 256, mixed, {feed}",
                     lambda feed=feed: train(data, backbone, 256, "mixed", steps, feed),
                 )
-            for tta in ("none", "flips", "d4"):
+            from pcam_utils.evaluation.predictions import TTA
+
+            for tta in TTA:
                 yield f"prediction, {tta}", lambda tta=tta: predict(data, backbone, tta)
 
 

@@ -300,7 +300,7 @@ def profile(out, data, steps=5):
 def prediction(out, data, number=512):
     """One, four and eight views of each patch, traced before."""
     from pcam_utils.data.sources import open_data
-    from pcam_utils.evaluation.predictions import VIEWS, predict
+    from pcam_utils.evaluation.predictions import TTA, predict
     from pcam_utils.models.networks import load_model
     from pcam_utils.runtime.backend import prepare
 
@@ -310,7 +310,7 @@ def prediction(out, data, number=512):
         f"{len(views)} view{'s' * (len(views) > 1)}": functools.partial(
             predict, model, patches, tta=tta, progress=False
         )
-        for tta, views in VIEWS.items()
+        for tta, views in TTA.items()
     }
     table(out, "Prediction: patches", in_turn(ways, number, 5), "patches/s")
 

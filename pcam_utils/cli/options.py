@@ -20,7 +20,7 @@ SOURCES = ("zenodo", "kaggle")
 SAMPLE_LAYOUTS = ("pcam", "kaggle")
 BACKBONES = ("NASNetMobile", "EfficientNetV2B0", "DenseNet121", "SmallCNN")
 HEADS = ("article", "average")
-VIEWS = ("none", "flips", "d4")
+KINDS_OF_TTA = ("none", "flips", "d4")
 MEANS = ("arithmetic", "geometric")
 FITS = ("resize", "crop")
 
@@ -33,10 +33,10 @@ MODEL = click.option(
 )
 TTA = click.option(
     "--tta",
-    type=click.Choice(VIEWS),
+    type=click.Choice(KINDS_OF_TTA),
     default="flips",
     show_default=True,
-    help="Average over 1, 4 or 8 views of each patch.",
+    help="Average over views of each patch: as it is; with its flips, 4; all 8 ways that a square can lie.",
 )
 MEAN = click.option("--mean", type=click.Choice(MEANS), default="arithmetic", show_default=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")

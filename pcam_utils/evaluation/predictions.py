@@ -15,18 +15,22 @@ from ..errors import InputError
 from ..files import replacing
 from ..models.networks import keras
 
-_FLIPS: tuple[tuple[int, ...], ...] = (
-    (),
-    (1,),
-    (1, 2),
-    (2,),
-)  # axes of (N, rows, columns, 3) that are reversed: the four views of the 2019 article
-
-#: Views of each kind of TTA: (swap rows and columns first?, axes to reverse). 'd4' are all symmetries of the square.
-VIEWS = {
-    "none": ((False, ()),),
-    "flips": tuple((False, axes) for axes in _FLIPS),
-    "d4": tuple((swap, axes) for swap in (False, True) for axes in _FLIPS),
+#: How a square can lie: (swap rows and columns first?, axes of (N, rows, columns, 3) to reverse then).
+SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {
+    "as it is": (False, ()),
+    "upside down": (False, (1,)),
+    "half turn": (False, (1, 2)),
+    "mirrored": (False, (2,)),
+    "transposed": (True, ()),
+    "quarter turn left": (True, (1,)),
+    "half turn, transposed": (True, (1, 2)),
+    "quarter turn right": (True, (2,)),
+}
+#: The views of each kind of TTA, in order: 'flips' are the 2019 article's, 'd4' all symmetries of the square.
+TTA: dict[str, tuple[str, ...]] = {
+    "none": ("as it is",),
+    "flips": ("as it is", "upside down", "half turn", "mirrored"),
+    "d4": tuple(SYMMETRIES),
 }
 MEANS = ("arithmetic", "geometric")
 
@@ -48,11 +52,11 @@ def predict(
         (N, 96, 96, 3) uint8 to (N, 1) probabilities.
     patches : Patches
     tta : {'none', 'flips', 'd4'}
-        1, 4 or 8 views.
+        A name in `TTA`: 1, 4 or 8 views.
     mean : {'arithmetic', 'geometric'}
         The 2019 article took the geometric mean (and called it an average).
     batch_size : int
-        Patches at a time; times the number of views go through the network at once.
+        Patches that are read at a time. Their views go through the network together: 64 patches are 512 with 'd4'.
     progress : bool
         Show a bar if that takes more than two seconds.
 
@@ -99,7 +103,7 @@ def predict_views(
         If there is no such TTA.
     """
     viewing = view_model(model, tta)
-    out = np.empty((len(patches), len(VIEWS[tta])))
+    out = np.empty((len(patches), len(TTA[tta])))
     batch_size = min(batch_size, len(patches))
     bar = tqdm(total=len(patches), desc="Predicting", unit="patch", disable=not progress, delay=2)
     with bar:
@@ -118,18 +122,18 @@ def view_model(model: Any, tta: str) -> Any:
     It is made once for each kind of TTA and lives as long as the classifier: tracing it costs seconds, and training
     asks after every epoch.
     """
-    if tta not in VIEWS:
-        raise InputError(f"'{tta}' is no kind of TTA; choose one of {', '.join(VIEWS)}.")
+    if tta not in TTA:
+        raise InputError(f"'{tta}' is no kind of TTA; choose one of {', '.join(TTA)}.")
     made = vars(model).setdefault("_pcam_views", {})  # not an attribute, or Keras would save the wrapped one as a part
     if tta not in made:
-        made[tta] = _make_view_model(model, VIEWS[tta])
+        made[tta] = _make_view_model(model, TTA[tta])
     return made[tta]
 
 
-def _make_view_model(model: Any, kinds: tuple[tuple[bool, tuple[int, ...]], ...]) -> Any:
+def _make_view_model(model: Any, names: Sequence[str]) -> Any:
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
     views = []
-    for swap, axes in kinds:
+    for swap, axes in map(SYMMETRIES.__getitem__, names):
         view = keras.ops.transpose(patches, (0, 2, 1, 3)) if swap else patches
         for axis in axes:  # one by one: Keras 3.3 refuses several
             view = keras.ops.flip(view, axis)

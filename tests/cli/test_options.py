@@ -16,7 +16,7 @@ def test_names_on_the_command_line_are_those_of_the_rooms():
     assert tuple(sample.LAYOUTS) == options.SAMPLE_LAYOUTS
     assert tuple(networks.BACKBONES) == options.BACKBONES
     assert tuple(networks.HEADS) == options.HEADS
-    assert tuple(predictions.VIEWS) == options.VIEWS
+    assert tuple(predictions.TTA) == options.KINDS_OF_TTA
     assert tuple(predictions.MEANS) == options.MEANS
     assert tuple(packing.FITS) == options.FITS
 

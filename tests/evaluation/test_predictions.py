@@ -7,7 +7,7 @@ import pytest
 
 from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.errors import InputError
-from pcam_utils.evaluation.predictions import VIEWS, average, predict, predict_views, view_model, write_submission
+from pcam_utils.evaluation.predictions import TTA, average, predict, predict_views, view_model, write_submission
 from pcam_utils.models.networks import build_model, load_model
 
 
@@ -22,17 +22,23 @@ def patches():
     return Patches(Rows(images), np.arange(21).astype(str))
 
 
-def views_of(images, tta):
-    """The views in plain NumPy."""
-    flips = [images, images[:, ::-1], images[:, ::-1, ::-1], images[:, :, ::-1]]
-    turned = images.swapaxes(1, 2)
-    turned_flips = [turned, turned[:, ::-1], turned[:, ::-1, ::-1], turned[:, :, ::-1]]
-    return {"none": [images], "flips": flips, "d4": flips + turned_flips}[tta]
+#: The symmetries in plain NumPy, of (N, rows, columns, 3).
+NUMPY = {
+    "as it is": lambda images: images,
+    "upside down": lambda images: images[:, ::-1],
+    "half turn": lambda images: np.rot90(images, 2, (1, 2)),
+    "mirrored": lambda images: images[:, :, ::-1],
+    "transposed": lambda images: images.swapaxes(1, 2),
+    "quarter turn left": lambda images: np.rot90(images, 1, (1, 2)),
+    "half turn, transposed": lambda images: np.rot90(images, 2, (1, 2)).swapaxes(1, 2),
+    "quarter turn right": lambda images: np.rot90(images, -1, (1, 2)),
+}
 
 
-@pytest.mark.parametrize("tta", VIEWS)
-def test_views_equal_those_made_in_numpy_whatever_the_batch_size(model, patches, tta):
-    expected = np.stack([model.predict_on_batch(view).ravel() for view in views_of(patches.images[:], tta)], axis=1)
+@pytest.mark.parametrize("tta", TTA)
+def test_views_are_what_their_names_say_whatever_the_batch_size(model, patches, tta):
+    views = [np.ascontiguousarray(NUMPY[name](patches.images[:])) for name in TTA[tta]]
+    expected = np.stack([model.predict_on_batch(view).ravel() for view in views], axis=1)
     for batch_size in (8, 64):
         found = predict_views(model, patches, tta=tta, batch_size=batch_size, progress=False)
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -46,9 +52,11 @@ def test_d4_does_not_care_how_a_patch_lies(model, patches):
     assert np.abs(after - one_view).max() > 1e-3  # the network itself does care
 
 
-def test_the_views_of_d4_are_eight_different_ones():
+def test_d4_is_all_of_eight_different_views_and_flips_are_those_of_the_article():
     image = np.arange(9).reshape(1, 3, 3, 1)
-    assert len({view.tobytes() for view in map(np.ascontiguousarray, views_of(image, "d4"))}) == 8
+    assert len({np.ascontiguousarray(NUMPY[name](image)).tobytes() for name in TTA["d4"]}) == 8
+    article = [image, image[:, ::-1], image[:, ::-1, ::-1], image[:, :, ::-1]]
+    assert [NUMPY[name](image).tolist() for name in TTA["flips"]] == [view.tolist() for view in article]
 
 
 def test_means_by_hand():
@@ -63,7 +71,7 @@ def test_the_wrapped_network_is_made_once_for_each_kind_of_tta(model):
 
 def test_a_network_is_freed_once_its_owner_drops_it(patches):
     network = build_model("SmallCNN", "none", say=lambda _: None)
-    for tta in VIEWS:
+    for tta in TTA:
         predict(network, patches, tta=tta, progress=False)
     alive = [weakref.ref(network), weakref.ref(network.get_layer("backbone"))]
     del network

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the teacher needs torch")
 lite = pytest.importorskip("efficientnet_lite_pytorch", reason="pip install --no-deps efficientnet-lite-pytorch")
 pytestmark = pytest.mark.slow
 
-from tools.weights import remote, teacher, views
+from tools.weights import changes, remote, teacher
 from tools.weights.__main__ import main
 from tools.weights.ship import seen, write
 
@@ -107,7 +107,7 @@ def test_equal_patches_share_a_fold(random_patches):
 
 def test_changes_keep_shape_and_differ_each_time(random_patches):
     images = random_patches(8)
-    one, same, other = (views.change(images, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    one, same, other = (changes.change(images, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert one.dtype == np.uint8 and one.shape == images.shape
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 

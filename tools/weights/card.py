@@ -16,10 +16,10 @@ from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.calibration import apply_temperature
 from pcam_utils.evaluation.metrics import auc_difference, evaluate, operating_point
-from pcam_utils.evaluation.predictions import VIEWS, predict, predict_views
+from pcam_utils.evaluation.predictions import TTA, predict, predict_views
 
+from .changes import as_jpeg, halved
 from .ship import student
-from .views import as_jpeg, halved
 
 FOLDER = click.Path(path_type=Path, exists=True)
 
@@ -55,14 +55,15 @@ def card(data, kaggle, solution, sample, run, test):
     opened = open_data(data)
     for split in ("valid", "test") if test else ("valid",):
         patches = opened.split(split)
-        views = predict_views(model, patches, tta="d4", progress=False)
+        views = dict(zip(TTA["d4"], predict_views(model, patches, tta="d4", progress=False).T))
+        means = {tta: np.mean([views[name] for name in names], axis=0) for tta, names in TTA.items()}
         heading(f"{split}, {len(patches):,} patches")
-        for tta in VIEWS:  # the views of each kind of TTA are the first ones of the next
-            line(tta, patches.labels, views[:, : len(VIEWS[tta])].mean(axis=1))
-        flips = views[:, :4].mean(axis=1)
-        click.echo(f"\n{json.dumps(operating_point(patches.labels, flips, record['operating_point']['threshold']))}")
+        for tta, mean in means.items():
+            line(tta, patches.labels, mean)
+        point = operating_point(patches.labels, means["flips"], record["operating_point"]["threshold"])
+        click.echo(f"\n{json.dumps(point)}")
         if split == "valid" and run:
-            _compare_precisions(run, patches, views[:, 0], record["temperature"])
+            _compare_precisions(run, patches, means["none"], record["temperature"])
     valid = opened.split("valid").take(slice(0, None, 3))
     heading(f"shifts, {len(valid):,} patches of valid, one view")
     images = valid.images[:]

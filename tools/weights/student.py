@@ -17,7 +17,7 @@ from pcam_utils.files import replacing, write_json
 from pcam_utils.models.networks import build_model, keras
 from pcam_utils.runtime import prepare, versions
 
-from .views import change
+from .changes import change
 
 BATCH = 64
 RATE, DECAY, WARM = 1e-3, 0.01, 300  #: AdamW's; and the steps in which its rate rises

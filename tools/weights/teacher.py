@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from .views import change, symmetries
+from .changes import change, symmetries
 
 PIXELS = 160  #: patches are enlarged to this: nearer to what ImageNet's features know than 96
 BATCH = 64

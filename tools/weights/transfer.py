@@ -17,7 +17,7 @@ from pcam_utils.models.networks import keras
 from pcam_utils.runtime import prepare
 from pcam_utils.training.run import batches
 
-from .views import symmetries
+from .changes import symmetries
 
 STARTS = ("none", "pcam")
 
