@@ -38,7 +38,8 @@ def build_model(
 
     Parameters
     ----------
-    backbone : {'NASNetMobile', 'EfficientNetV2B0', 'DenseNet121', 'SmallCNN'}
+    backbone : str
+        A name in `pcam_utils.models.backbones.BACKBONES`.
     weights : 'auto', 'imagenet', 'pcam', 'none', or path
         Where the backbone starts. 'auto' is ImageNet if it is cached or can be had, else 'pcam' for NASNetMobile, the
         weights that come with this package (docs/model_card.md), else 'none', which is random. A path is a file of

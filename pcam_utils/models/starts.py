@@ -26,7 +26,8 @@ def choose_start(
 
     Parameters
     ----------
-    backbone : {'NASNetMobile', 'EfficientNetV2B0', 'DenseNet121', 'SmallCNN'}
+    backbone : str
+        A name in `pcam_utils.models.backbones.BACKBONES`.
     weights : str or path
         Anything but 'auto' comes back unchanged.
     say : callable
@@ -64,7 +65,7 @@ def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = pri
     Parameters
     ----------
     name : str
-        One of `BACKBONES`.
+        A name in `pcam_utils.models.backbones.BACKBONES`.
     weights : 'imagenet', 'pcam', 'none', or path
         As `choose_start` gives it.
     say : callable

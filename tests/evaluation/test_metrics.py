@@ -77,6 +77,10 @@ def test_evaluate_gives_the_whole_picture_and_says_what_was_drawn():
     labels, probabilities = scores()
     slides = np.arange(len(labels)) // 20
     metrics = evaluate(labels, probabilities, slides=slides, thresholds={"chosen": 0.3})
+    assert set(metrics) == {
+        "auc", "auc_low", "auc_high", "interval", "calibration_error", "patches", "positives", "slides",
+        "operating_points",
+    }  # fmt: skip
     assert metrics["auc"] == pytest.approx(roc_auc_score(labels, probabilities))
     assert metrics["auc_low"] < metrics["auc"] < metrics["auc_high"]
     assert "slides" in metrics["interval"] and metrics["slides"] == 20
