@@ -121,7 +121,7 @@ def noise(folder, number):
 def train(patches, backbone, batch, precision, steps, feed):
     """Images a second of whole steps; the hours of one epoch of PCam; peak memory."""
     from pcam_utils.models import build_model
-    from pcam_utils.models.networks import keras
+    from pcam_utils.models.backbones import keras
     from pcam_utils.runtime import prepare
     from pcam_utils.training.run import batches, behind_augmentation
 

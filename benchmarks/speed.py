@@ -83,7 +83,7 @@ def augmentation(out, data):
     from imgaug_list import imgaug_sequence
 
     from pcam_utils.data.sources import open_data
-    from pcam_utils.models.networks import keras
+    from pcam_utils.models.backbones import keras
     from pcam_utils.training.augment import OPERATIONS, Augment
 
     images = open_data(data, only=("train",)).split("train").images[:BATCH]

@@ -14,7 +14,8 @@ from contextlib import nullcontext
 from itertools import repeat
 
 from pcam_utils.data.sources import open_data
-from pcam_utils.models.networks import build_model, keras
+from pcam_utils.models.backbones import keras
+from pcam_utils.models.networks import build_model
 from pcam_utils.runtime.backend import prepare
 from pcam_utils.runtime.fused import FusedAdam, fused_batch_norm
 from pcam_utils.training.run import batches, behind_augmentation

@@ -41,12 +41,13 @@ class Result:
 
 
 def find_lessons(folder: str | Path = FOLDER, numbers: Collection[str] = ()) -> list[Path]:
-    """Paths of the lessons, in order; of those asked for by number ('03') alone, if any are. 2x, for Kaggle, are none.
+    """Find the lessons in a folder, in order. Notebooks from 20 on are for Kaggle and do not count as lessons.
 
     Parameters
     ----------
     folder : path
     numbers : collection of str
+        Take only the lessons of these numbers, such as '03'; all if there are none.
 
     Returns
     -------

@@ -17,7 +17,8 @@ from test_devices import SETUP, new_keras
 
 from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.predictions import predict
-from pcam_utils.models.networks import build_model, keras, load_model
+from pcam_utils.models.backbones import keras
+from pcam_utils.models.networks import build_model, load_model
 from pcam_utils.models.shipped import FOLDER, WEIGHTS
 from pcam_utils.simulated.sample import write_sample
 

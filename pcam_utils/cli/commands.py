@@ -85,7 +85,7 @@ def info(data, figure, fit, as_json):
 
         say_replaced(figure)
         picture, ax = blank(size=(8.8, 3))
-        plot_patches(examples(next(iter(opened.splits.values()))), columns=8, ax=ax)
+        plot_patches(examples(next(iter(opened.splits.values()))), classes=opened.classes, columns=8, ax=ax)
         save(picture, figure)
     show(facts, as_table(facts), as_json=as_json)
 

@@ -136,13 +136,21 @@ def plot_history(history: Sequence[Mapping[str, Any]], *, simulated: bool = Fals
     return ax
 
 
-def plot_patches(patches: Patches, *, columns: int = 8, ax: Axes | None = None) -> Axes:
+def plot_patches(
+    patches: Patches,
+    *,
+    classes: Sequence[str] = ("no tumour in the centre", "tumour in the centre"),
+    columns: int = 8,
+    ax: Axes | None = None,
+) -> Axes:
     """Show patches in a grid, the centre 32×32 that decides the label outlined in the colour of its class.
 
     Parameters
     ----------
     patches : Patches
         Few: all of them are read.
+    classes : (str, str)
+        What the labels 0 and 1 mean, for the legend: `Data.classes`.
     columns : int
     ax : matplotlib.axes.Axes, optional
 
@@ -171,7 +179,7 @@ def plot_patches(patches: Patches, *, columns: int = 8, ax: Axes | None = None) 
     ax.set_axis_off()
     if patches.labels is not None:
         handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[label]) for label in (0, 1)]
-        names = ("no tumour in the centre (0)", "tumour in the centre (1)")
+        names = [f"{name} ({label})" for label, name in enumerate(classes)]
         ax.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize="small")
     ax.set_title("Patches (simulated)" if patches.simulated else "Patches")
     return ax

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..data.patches import Patches
 from ..errors import InputError
 from ..files import replacing
-from ..models.networks import keras
+from ..models.backbones import keras
 
 #: How a square can lie: (swap rows and columns first?, axes of (N, rows, columns, 3) to reverse then).
 SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {

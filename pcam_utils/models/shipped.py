@@ -107,7 +107,9 @@ def seen_in_training(patches: Patches, folder: str | Path = FOLDER) -> np.ndarra
 
 
 def unseen_first(patches: Patches, number: int, seed: int = 0, folder: str | Path = FOLDER) -> Patches:
-    """Draw patches at random, of four times as many; those that the shipped classifier was trained on come last.
+    """Draw patches at random, and prefer those that the shipped classifier was not trained on.
+
+    Four times as many are drawn first, and the seen ones among them are taken last.
 
     Parameters
     ----------

@@ -59,14 +59,14 @@ def _choose_backend() -> str:
     installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
     if not installed:
         raise InputError('Keras has no backend to compute with; pip install "pcam-utils[tensorflow]" (or [jax]).')
-    here = f"but what is here and works is: {', '.join(installed)}"
+    here = f"but this course can use only {' or '.join(installed)} here"
     path, config = _read_keras_json()
     wanted = os.environ.get("KERAS_BACKEND")
     if wanted and wanted not in installed:
         raise InputError(f"KERAS_BACKEND is '{wanted}', {here}.")
     wanted = wanted or config.get("backend", installed[0])
     if wanted not in installed and config == _KERAS_OWN:  # nobody chose: Keras writes this file when it first starts
-        warnings.warn(f"{path} names tensorflow, as Keras writes it by itself, {here}: it is used.", stacklevel=3)
+        warnings.warn(f"{path} names tensorflow, as Keras writes it by itself, {here}, so that is used.", stacklevel=3)
         return installed[0]
     if wanted not in installed:
         raise InputError(f"{path} names the backend '{wanted}', {here}; change it there, or set KERAS_BACKEND.")
@@ -111,8 +111,8 @@ def prepare(
     precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
         Mixed precision pays on GPUs alone: float16 on a T4, bfloat16 on newer ones.
     deterministic : bool
-        Forbid TensorFlow every operation whose last bits may vary. On a GPU that makes equal runs equal; on a CPU they
-        were equal without it wherever we compared, and it nearly doubles the time of a step.
+        Let TensorFlow use only operations that give the same bits each time. A GPU needs that for two runs to be equal.
+        On a CPU runs were equal without it wherever we compared, and it nearly doubles the time of a step.
     tune : bool
         Make TensorFlow quicker in this process: its threads, memory that was freed, and what it does before the first
         step. False leaves all of it alone. On JAX there is nothing to tune.

@@ -97,9 +97,7 @@ def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     else:
         here = keras.distribution.list_devices()
     if not 1 <= number <= len(here):
-        raise InputError(
-            f"{number} devices were asked for, but the machine has {len(here)}; ask for at least 1 and at most that."
-        )
+        raise InputError(f"{number} devices were asked for, but the machine has {len(here)}; ask for 1 to {len(here)}.")
     if number == 1:
         return nullcontext
     if keras.backend.backend() == "tensorflow":

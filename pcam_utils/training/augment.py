@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..models.networks import keras
+from ..models.backbones import keras
 from ..runtime.backend import as_graph, compiled
 from .operations import HOLE, OPERATIONS, Operation
 
@@ -58,7 +58,9 @@ class Augment(keras.layers.Layer):
         self.operations = dict(operations)
         self.seed = seed
         self.seeds = keras.random.SeedGenerator(seed)
-        self._apply = {name: compiled(partial(_APPLY[name], **of.ranges)) for name, of in operations.items()}
+        self._apply = {
+            name: compiled(partial(_APPLY[name], **operation.ranges)) for name, operation in operations.items()
+        }
         self._change = as_graph(lambda images: change(images, self.draw(images), self.operations, self._apply))
 
     def call(self, images: Tensor, training: bool = False) -> Tensor:
@@ -96,8 +98,11 @@ class Augment(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         plain = {
-            name: {"one_in": of.one_in, "ranges": {key: list(ends) for key, ends in of.ranges.items()}}
-            for name, of in self.operations.items()
+            name: {
+                "one_in": operation.one_in,
+                "ranges": {key: list(ends) for key, ends in operation.ranges.items()},
+            }
+            for name, operation in self.operations.items()
         }
         return {**super().get_config(), "operations": plain, "seed": self.seed}
 

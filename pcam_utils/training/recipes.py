@@ -122,7 +122,9 @@ class Settings:
     seed: int = 0
 
     def settled(self, say: Callable[[str], object] = print) -> Settings:
-        """The same with what was left open replaced by what it means here, so that run.json tells it.
+        """Fill in what was left open: the start that can be had here, and the recipe's own head and augmentation.
+
+        A run is recorded with these, so that run.json says what was done.
 
         Parameters
         ----------
@@ -146,7 +148,7 @@ class Settings:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
-        from ..models.networks import choose_start  # starts Keras, which who only names a recipe need not wait for
+        from ..models.starts import choose_start  # starts Keras, which who only names a recipe need not wait for
 
         weights = choose_start(self.backbone, self.weights, say=say)
         recipe = RECIPES[self.recipe]

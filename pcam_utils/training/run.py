@@ -26,7 +26,8 @@ from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
 from ..evaluation.predictions import predict
 from ..files import replacing, write_json
-from ..models.networks import build_model, freeze, keras, load_model
+from ..models.backbones import keras
+from ..models.networks import build_model, freeze, load_model
 from ..runtime.backend import prepare
 from ..runtime.devices import several_devices
 from ..runtime.fused import FusedAdam, fused_batch_norm
@@ -86,17 +87,18 @@ def train(
     prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed, progress=progress)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
-    prints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
-    if record and record["fingerprints"] != prints:
+    fingerprints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
+    if record and record["fingerprints"] != fingerprints:
         raise InputError(
-            f"{run} was trained on other patches than {data.folder} holds now; name its data, or a new run."
+            f"{run} was trained on other patches than {data.folder} holds now; "
+            "name the data that it was trained on, or begin another run."
         )
     scope = several_devices(settings.devices)
     assert settings.head is not None  # it is settled
     with scope():
         model = build_model(settings.backbone, settings.weights, settings.head, say=say)
         trainee = behind_augmentation(model, settings.augment, seed=settings.seed)
-    record = record or _new_record(data, split, settings, prints, model)
+    record = record or _new_record(data, split, settings, fingerprints, model)
     write_json(run / "run.json", record)
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
@@ -160,7 +162,7 @@ def read_history(run: str | PathLike) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _new_record(data, split, settings, prints, model):
+def _new_record(data, split, settings, fingerprints, model):
     return {
         "settings": asdict(settings),
         "phases": [asdict(phase) for phase in settings.phases()],
@@ -171,7 +173,7 @@ def _new_record(data, split, settings, prints, model):
         "split": split.how,
         "patches": {"train": len(split.train), "valid": len(split.valid)},
         "positives": {"train": int(split.train.labels.sum()), "valid": int(split.valid.labels.sum())},
-        "fingerprints": prints,
+        "fingerprints": fingerprints,
         "parameters": model.count_params(),
         "versions": {"backend": keras.backend.backend(), **versions()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

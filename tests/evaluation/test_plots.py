@@ -51,6 +51,12 @@ def test_plots_draw_where_they_are_told(scored):
         assert plot(*arguments, ax=ax) is ax and ax.get_lines()
 
 
+def test_the_legend_of_patches_names_the_classes(random_patches):
+    patches = Patches(Rows(random_patches(2)), np.arange(2).astype(str), np.array([0, 1]))
+    for chosen, first in (({}, "no tumour in the centre (0)"), ({"classes": ("moss", "fern")}, "moss (0)")):
+        assert plot_patches(patches, **chosen).get_legend().get_texts()[0].get_text() == first
+
+
 def test_patches_show_unchanged_pixels_and_the_centre_that_decides(random_patches):
     images = random_patches(3)
     ax = plot_patches(Patches(Rows(images), np.arange(3).astype(str), np.array([0, 1, 1])), columns=2)

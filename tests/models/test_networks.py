@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pcam_utils.errors import InputError
-from pcam_utils.models.backbones import BACKBONES
-from pcam_utils.models.networks import BATCHNORM_MOMENTUM, build_model, freeze, keras, load_model
+from pcam_utils.models.backbones import BACKBONES, keras
+from pcam_utils.models.networks import BATCHNORM_MOMENTUM, build_model, freeze, load_model
 
 
 @pytest.fixture(scope="module")

@@ -94,9 +94,9 @@ def test_the_backend_is_the_one_chosen_else_the_first_installed(choose, chosen, 
 
 @pytest.mark.parametrize("chosen, sentence", [
     ({"installed": ()}, "Keras has no backend to compute with; pip install"),
-    ({"variable": "torch"}, "KERAS_BACKEND is 'torch', but what is here and works is: tensorflow, jax"),
-    ({"config": {"backend": "torch"}}, "keras.json names the backend 'torch', but .* is: tensorflow, jax; change it"),
-    ({"config": {"backend": "tensorflow"}, "installed": ("jax",)}, "names the backend 'tensorflow', but .* is: jax;"),
+    ({"variable": "torch"}, "KERAS_BACKEND is 'torch', but this course can use only tensorflow or jax here"),
+    ({"config": {"backend": "torch"}}, "names the backend 'torch', but .* only tensorflow or jax here; change it"),
+    ({"config": {"backend": "tensorflow"}, "installed": ("jax",)}, "'tensorflow', but .* only jax here; change it"),
     ({"config": {"floatx": "float16"}}, "keras.json sets floatx to 'float16', but this course needs 'float32'"),
     ({"config": {"image_data_format": "channels_first"}, "variable": "jax"}, "sets image_data_format to 'channels_f"),
     ({"config": []}, "keras.json holds no settings of Keras; remove it"),
@@ -113,7 +113,9 @@ def test_a_keras_json_that_cannot_be_read_is_refused(choose, tmp_path):
 
 
 def test_the_file_that_keras_wrote_by_itself_is_nobodys_choice_but_that_is_said(choose):
-    with pytest.warns(UserWarning, match="names tensorflow, as Keras writes it by itself, but .* is: jax: it is used"):
+    with pytest.warns(
+        UserWarning, match="names tensorflow, as Keras writes it by itself, but .* only jax here, so that is used"
+    ):
         assert choose(KERAS_OWN, installed=("jax",)) == "jax"
 
 

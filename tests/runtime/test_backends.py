@@ -82,7 +82,7 @@ def test_no_backend_is_one_sentence_that_says_what_to_install():
 
 def test_a_backend_that_is_not_here_is_named():
     result = python("from pcam_utils.runtime.backend import load_keras; load_keras()", KERAS_BACKEND="torch")
-    assert "InputError: KERAS_BACKEND is 'torch', but what is here and works is: tensorflow" in result.stderr
+    assert "InputError: KERAS_BACKEND is 'torch', but this course can use only tensorflow" in result.stderr
 
 
 def test_help_needs_no_backend():

@@ -28,7 +28,8 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 RUN = """
 import sys
 import numpy as np
-from pcam_utils.models.networks import build_model, freeze, keras
+from pcam_utils.models.backbones import keras
+from pcam_utils.models.networks import build_model, freeze
 from pcam_utils.runtime.backend import prepare
 from pcam_utils.runtime.devices import several_devices
 from pcam_utils.runtime.fused import FusedAdam, fused_batch_norm

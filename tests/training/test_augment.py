@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pcam_utils.errors import InputError
-from pcam_utils.models.networks import keras
+from pcam_utils.models.backbones import keras
 from pcam_utils.training import augment
 from pcam_utils.training.augment import Augment
 from pcam_utils.training.operations import OPERATIONS, PLAIN, Operation

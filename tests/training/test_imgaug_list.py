@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from benchmarks.imgaug_list import imgaug_sequence
-from pcam_utils.models.networks import keras
+from pcam_utils.models.backbones import keras
 from pcam_utils.training.augment import Augment
 from pcam_utils.training.operations import OPERATIONS, Operation
 

@@ -17,7 +17,8 @@ import pytest
 from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.data.sources import open_data
 from pcam_utils.errors import InputError
-from pcam_utils.models.networks import keras, load_model
+from pcam_utils.models.backbones import keras
+from pcam_utils.models.networks import load_model
 from pcam_utils.training import run as training
 from pcam_utils.training.recipes import RECIPES, Phase, Recipe, Settings
 from pcam_utils.training.run import batches, read_history, read_record, train

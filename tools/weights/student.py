@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 from pcam_utils.evaluation.predictions import predict
 from pcam_utils.files import replacing, write_json
-from pcam_utils.models.networks import build_model, keras
+from pcam_utils.models.backbones import keras
+from pcam_utils.models.networks import build_model
 from pcam_utils.runtime import prepare, versions
 
 from .changes import change

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from pcam_utils.data import open_data
 from pcam_utils.evaluation import auc_difference, colour_scores, evaluate, predict
 from pcam_utils.models import build_model, load_model
-from pcam_utils.models.networks import keras
+from pcam_utils.models.backbones import keras
 from pcam_utils.runtime import prepare
 from pcam_utils.training.run import batches
 
