@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, reason
+from ..errors import InputError
 from ..runtime.places import workspace
 from .download import SPLITS, STEM, unpack
 from .packing import IMAGE_SUFFIXES, pack_images
 from .patches import SIZE, FileRows, Patches, Rows
+from .tables import read_csv, read_labels, require_unique
 
 KAGGLE_INPUTS = (
     "/kaggle/input/histopathologic-cancer-detection",
@@ -176,8 +175,8 @@ def _recognise(folder: Path, only: Collection[str], fit: str | None, progress: b
     files = _images_in(folder)
     if files:
         images = pack_images(files, fit=fit, progress=progress)
-        patches = Patches(Rows(images), _unique([file.stem for file in files], folder))
-        return Data(folder, "images", {"images": _mark(patches, folder)})
+        patches = Patches(Rows(images), require_unique([file.stem for file in files], folder))
+        return Data(folder, "images", {"images": _with_simulated_flag(patches, folder)})
     raise InputError(
         f"{folder} holds no patches; expected {STEM}*_x.h5, train_labels.csv with train/*.tif, "
         "two folders of images, or images."
@@ -251,7 +250,7 @@ def _dataset(path: Path, name: str, row_shape: tuple[int, ...]) -> FileRows | h5
 def _read_slides(path: Path) -> NDArray[np.str_] | None:
     if not path.exists():
         return None
-    rows = _read_csv(path, ("wsi",))
+    rows = read_csv(path, ("wsi",))
     return np.array([row["wsi"] for row in rows])
 
 
@@ -262,11 +261,11 @@ def _open_kaggle(folder: Path, only: Collection[str], fit: str | None, progress:
     splits = {}
     labels_path, sample_path = folder / "train_labels.csv", folder / "sample_submission.csv"
     if "train" in only and labels_path.exists():
-        labels = _read_labels(labels_path)
+        labels = read_labels(labels_path)
         splits["train"] = _kaggle_split(folder, "train", list(labels), labels_path, fit, progress)
         splits["train"] = replace(splits["train"], labels=np.array(list(labels.values()), np.uint8))
     if "test" in only and (sample_path.exists() or (folder / "test").is_dir()):
-        ids = [row["id"] for row in _read_csv(sample_path, ("id",))] if sample_path.exists() else None
+        ids = [row["id"] for row in read_csv(sample_path, ("id",))] if sample_path.exists() else None
         splits["test"] = _kaggle_split(folder, "test", ids, sample_path, fit, progress)
     return Data(folder, "kaggle", splits)
 
@@ -275,9 +274,9 @@ def _kaggle_split(
     folder: Path, split: str, ids: list[str] | None, csv_path: Path, fit: str | None, progress: bool
 ) -> Patches:
     found = _images_in(folder / split)
-    files = dict(zip(_unique([file.stem for file in found], folder / split).tolist(), found))
+    files = dict(zip(require_unique([file.stem for file in found], folder / split).tolist(), found))
     ids = sorted(files) if ids is None else ids
-    _unique(ids, csv_path)
+    require_unique(ids, csv_path)
     without_image, without_row = [i for i in ids if i not in files], sorted(set(files) - set(ids))
     if without_image:
         raise InputError(
@@ -293,9 +292,7 @@ def _kaggle_split(
     content_ids = fit is None and bool(ids) and all(len(i) == 40 and set(i) <= set("0123456789abcdef") for i in ids)
     images = pack_images([files[i] for i in ids], fit=fit, check_sha1=content_ids, progress=progress)
     slides_path = folder / "slides.csv"
-    slides = (
-        {row["id"]: row["slide"] for row in _read_csv(slides_path, ("id", "slide"))} if slides_path.exists() else {}
-    )
+    slides = {row["id"]: row["slide"] for row in read_csv(slides_path, ("id", "slide"))} if slides_path.exists() else {}
     patches = Patches(
         Rows(images),
         np.array(ids),
@@ -303,7 +300,7 @@ def _kaggle_split(
         name=split,
         content_ids=content_ids,
     )
-    return _mark(patches, folder)
+    return _with_simulated_flag(patches, folder)
 
 
 # Folders of images -------------------------------------------------------------------------------------------------
@@ -314,8 +311,10 @@ def _open_classes(folder: Path, class_folders: list[Path], fit: str | None, prog
     images = pack_images(files[0] + files[1], fit=fit, progress=progress)
     ids = [f"{file.parent.name}/{file.stem}" for file in files[0] + files[1]]
     labels = np.repeat(np.array([0, 1], np.uint8), [len(files[0]), len(files[1])])
-    patches = Patches(Rows(images), _unique(ids, folder), labels, name="train")
-    return Data(folder, "classes", {"train": _mark(patches, folder)}, tuple(path.name for path in class_folders))
+    patches = Patches(Rows(images), require_unique(ids, folder), labels, name="train")
+    return Data(
+        folder, "classes", {"train": _with_simulated_flag(patches, folder)}, tuple(path.name for path in class_folders)
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -326,87 +325,21 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in seen if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
-def _mark(patches: Patches, folder: Path) -> Patches:
+def _with_simulated_flag(patches: Patches, folder: Path) -> Patches:
     return replace(patches, simulated=(folder / "SIMULATED.txt").exists())
 
 
-# Tables ------------------------------------------------------------------------------------------------------------
+# Labels ------------------------------------------------------------------------------------------------------------
 
 
 def _with_labels(data: Data, path: str | os.PathLike) -> Data:
-    """Give the unlabelled split that `path` names all ids of its labels."""
-    labels = _read_labels(Path(path))
+    """Add the labels in the table `path` to the first unlabelled split all of whose ids are in it."""
+    labels = read_labels(Path(path))
     for name, patches in data.splits.items():
         if patches.labels is None and set(patches.ids) <= set(labels):
             found = np.array([labels[i] for i in patches.ids], np.uint8)
             return replace(data, splits={**data.splits, name: replace(patches, labels=found)})
     raise InputError(f"{path} does not label every patch of an unlabelled split of {data.folder}; check its ids.")
-
-
-def _read_labels(path: Path) -> dict[str, int]:
-    rows = _read_csv(path, ("id", "label"))
-    _unique([row["id"] for row in rows], path)
-    for number, row in enumerate(rows, start=2):
-        if row["label"] not in ("0", "1"):
-            raise InputError(f"{path}, line {number}: the label is '{row['label']}', but 0 or 1 is needed; correct it.")
-    return {row["id"]: int(row["label"]) for row in rows}
-
-
-def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArray[np.float32]:
-    """Read what `pcam predict` wrote: the probability of each of these patches, from a table of id,label.
-
-    Parameters
-    ----------
-    path : path
-    ids : (N,) str
-
-    Returns
-    -------
-    (N,) float32
-    """
-    rows = _read_csv(path, ("id", "label"))
-    found = dict(zip(_unique([row["id"] for row in rows], path).tolist(), (row["label"] for row in rows)))
-    missing = next((i for i in ids if i not in found), None)
-    if missing is not None:
-        raise InputError(f"{path} has no probability for the patch {missing}; predict all patches again.")
-    try:
-        values = np.array([found[i] for i in ids], np.float32)
-    except ValueError:
-        values = np.array([np.nan])
-    if not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"{path} holds labels that are no probabilities from 0 to 1; predict the patches again.")
-    return values
-
-
-def _read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, Any]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError(
-                    f"{path} has no column '{missing[0]}'; its first line must name: {', '.join(columns)}."
-                )
-            rows = list(reader)
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}; check the name.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({reason(error)}); name a CSV table that can.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a readable CSV table ({error}); get it again.") from error
-    if not rows:
-        raise InputError(f"{path} has no rows; get it again.")
-    for number, row in enumerate(rows, start=2):
-        if any(row[column] is None for column in columns):
-            raise InputError(f"{path}, line {number} is too short; each line needs: {', '.join(columns)}.")
-    return rows
-
-
-def _unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.str_]:
-    values, counts = np.unique(np.asarray(ids), return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")
-    return np.asarray(ids)
 
 
 def _check_labels(labels: NDArray[np.uint8], where: Path | None) -> NDArray[np.uint8]:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ..data.patches import Patches, fingerprint
-from ..data.sources import Data, read_probabilities
+from ..data.sources import Data
 from ..data.splits import train_valid
+from ..data.tables import read_probabilities
 from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
 from ..evaluation.predictions import predict
