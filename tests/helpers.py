@@ -17,6 +17,19 @@ ROOT = Path(__file__).parents[1]
 SPLITS = ("train", "valid", "test")
 STEM = "camelyonpatch_level_2_split_"
 
+#: Run first in a process of its own, it gives a backend two devices, which are CPUs.
+TWO_CPUS = {
+    "tensorflow": """
+import tensorflow as tf
+both = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], both)
+""",
+    "jax": """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+""",
+}
+
 
 def random_patches(n, seed=0):
     """(n, 96, 96, 3) uint8 noise, the same for the same seed."""

@@ -13,13 +13,14 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from test_devices import SETUP, new_keras
+from helpers import TWO_CPUS
 
 from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.predictions import predict
 from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import build_model, load_model
 from pcam_utils.models.shipped import FOLDER, WEIGHTS
+from pcam_utils.runtime.devices import SEVERAL_DEVICES_KERAS
 from pcam_utils.simulated.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ NAME = "histopathologic-cancer-detection"
 
 #: Two CPUs in the place of Kaggle's two GPUs; then the notebook, with a small network, until it has trained.
 TWO_DEVICES = (
-    SETUP["tensorflow"]
+    TWO_CPUS["tensorflow"]
     + """
 import sys
 from pathlib import Path
@@ -171,7 +172,10 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
         run_until("(estimate)", folder, tmp_path, minutes=0.01)
 
 
-@new_keras
+@pytest.mark.skipif(
+    tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS,
+    reason="Keras is too old to train on several devices",
+)
 def test_two_devices_share_the_work_and_the_best_model_is_the_one_that_was_scored(attached, tmp_path):
     folder = attached("competitions")
     shutil.rmtree(folder / "weights")

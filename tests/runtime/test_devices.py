@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import TWO_CPUS
 
 from pcam_utils.errors import InputError
 from pcam_utils.runtime.backend import load_keras
@@ -14,17 +15,6 @@ from pcam_utils.runtime.places import where
 VERSION = tuple(map(int, load_keras().__version__.split(".")[:2]))
 new_keras = pytest.mark.skipif(VERSION < SEVERAL_DEVICES_KERAS, reason="Keras is too old to train on several devices")
 
-SETUP = {
-    "tensorflow": """
-import tensorflow as tf
-both = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], both)
-""",
-    "jax": """
-import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
-""",
-}
 RUN = """
 import sys
 import numpy as np
@@ -64,7 +54,7 @@ print("AUC", record["best"]["val_auc"])
 
 def python(backend, code, *arguments):
     environment = {**os.environ, "KERAS_BACKEND": backend}
-    command = [sys.executable, "-c", SETUP[backend] + code, *map(str, arguments)]
+    command = [sys.executable, "-c", TWO_CPUS[backend] + code, *map(str, arguments)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout
@@ -75,7 +65,7 @@ def losses(text):
 
 
 @new_keras
-@pytest.mark.parametrize("backend", SETUP)
+@pytest.mark.parametrize("backend", TWO_CPUS)
 def test_two_devices_learn_the_same_as_one(backend):
     """Batch normalisation frozen, no dropout: only then do the parts of a batch not depend on each other."""
     pytest.importorskip(backend)
@@ -85,7 +75,7 @@ def test_two_devices_learn_the_same_as_one(backend):
 
 
 @new_keras
-@pytest.mark.parametrize("backend", SETUP)
+@pytest.mark.parametrize("backend", TWO_CPUS)
 def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
     pytest.importorskip(backend)
     out = python(backend, TRAIN, pcam_folder(splits=("train", "valid"), n=64), tmp_path / "run")
