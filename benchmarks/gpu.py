@@ -49,6 +49,10 @@ def main(minutes, out, backbone, steps, anyway):
             write_json(out / "gpu.json", {"device": device(), "versions": version_line(), "rows": rows})
 
 
+def quiet(_):
+    """Take a line, and say nothing."""
+
+
 def device():
     """Name of the first device that computes."""
     from pcam_utils.runtime import load_keras
@@ -125,15 +129,17 @@ def train(patches, backbone, batch, precision, steps, feed):
     from pcam_utils.runtime import prepare
     from pcam_utils.training.run import batches, behind_augmentation
 
-    prepare(0, precision=PRECISIONS[precision])
-    model = build_model(backbone, "none", "average", say=lambda _: None)
+    prepare(0, precision=PRECISIONS[precision], say=quiet)
+    model = build_model(backbone, "none", "average", say=quiet)
     trainee = model if feed == "bare" else behind_augmentation(model, "plain")
     jit = keras.backend.backend() == "jax"
     trainee.compile(keras.optimizers.Adam(1e-3), loss="binary_crossentropy", jit_compile=jit)
     trainee.optimizer.build(trainee.trainable_variables)
     stream = batches(patches, batch)
     if "HDF5" not in feed:
-        stream = itertools.repeat(tuple(keras.ops.convert_to_tensor(part) for part in next(stream)))
+        # A generator: Keras takes no other iterator.
+        same = tuple(keras.ops.convert_to_tensor(part) for part in next(stream))
+        stream = (same for _ in itertools.count())
     clock = _clock(keras)
     trainee.fit(stream, steps_per_epoch=steps, epochs=2, callbacks=[clock], shuffle=False, verbose=0)
     speed = batch * steps / clock.seconds[-1]
@@ -146,8 +152,8 @@ def predict(patches, backbone, tta):
     from pcam_utils.models import build_model
     from pcam_utils.runtime import prepare
 
-    prepare(0)
-    model = build_model(backbone, "none", "average", say=lambda _: None)
+    prepare(0, say=quiet)
+    model = build_model(backbone, "none", "average", say=quiet)
     few = patches.take(slice(0, 512))
     predict(model, few, tta=tta, batch_size=256, progress=False)  # compiles
     begun = time.perf_counter()
