@@ -97,6 +97,7 @@ class Augment(keras.layers.Layer):
             )
 
     def get_config(self) -> dict[str, Any]:
+        """Describe the layer in plain values, as Keras saves it."""
         plain = {
             name: {
                 "one_in": operation.one_in,
@@ -108,6 +109,7 @@ class Augment(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augment:
+        """Make the layer that `get_config` describes."""
         operations = {name: Operation(**plain) for name, plain in config["operations"].items()}
         return cls(**{**config, "operations": operations})
 
