@@ -116,6 +116,7 @@ def test_without_the_competition_it_says_what_to_click(tmp_path):
         run_until("folder = next(", tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_it_builds_the_packages_network_and_gives_its_probabilities(attached, tmp_path):
     folder = attached("competitions")
     kernel = run_until("def four_views", folder, tmp_path)
@@ -147,6 +148,7 @@ def test_its_changes_leave_the_centre_where_it_is(attached, tmp_path):
     assert len(ways) == 4  # the bright end is above, below, left and right
 
 
+@pytest.mark.slow
 def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkeypatch):
     """With a small network in the place of NASNetMobile, and the clock's minutes for it."""
     monkeypatch.setattr(keras.applications, "NASNetMobile", small)
@@ -172,6 +174,7 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
         run_until("(estimate)", folder, tmp_path, minutes=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS,
     reason="Keras is too old to train on several devices",

@@ -39,6 +39,7 @@ def test_raw_patches_in_probability_out_and_scaling_inside(nasnet, images):
     np.testing.assert_allclose(out, 1 / (1 + np.exp(-(pooled @ kernel + bias))), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "NASNetMobile"])  # which is built above
 def test_other_backbones_give_probabilities(backbone, images):
     out = build_model(backbone, "none", "average").predict_on_batch(images)

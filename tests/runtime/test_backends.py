@@ -38,6 +38,7 @@ def python(code, *arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_jax_trains_evaluates_and_predicts_without_tensorflow(pcam_folder, tmp_path):
     pytest.importorskip("jax")
     data, run = pcam_folder(n=40), tmp_path / "run"
@@ -50,6 +51,7 @@ def test_jax_trains_evaluates_and_predicts_without_tensorflow(pcam_folder, tmp_p
     assert (run / "test" / "metrics.json").exists() and len((run / "s.csv").read_text().split()) == 41
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_one_backend_predicts_the_same_on_the_other(pcam_folder, tmp_path, pcam):
     pytest.importorskip("jax")
     data, run = pcam_folder(n=40), tmp_path / "run"

@@ -64,6 +64,7 @@ def losses(text):
     return [float(line.split()[1]) for line in text.splitlines() if line.startswith("LOSS")]
 
 
+@pytest.mark.slow
 @new_keras
 @pytest.mark.parametrize("backend", TWO_CPUS)
 def test_two_devices_learn_the_same_as_one(backend):
@@ -74,6 +75,7 @@ def test_two_devices_learn_the_same_as_one(backend):
     assert two == pytest.approx(one, rel=1e-4)
 
 
+@pytest.mark.slow
 @new_keras
 @pytest.mark.parametrize("backend", TWO_CPUS)
 def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):

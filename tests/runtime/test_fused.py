@@ -299,6 +299,7 @@ def test_the_context_leaves_keras_as_it_was_also_after_an_error_and_within_anoth
 # Both, in networks --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_whole_network_gets_the_same_gradients_and_averages():
     rng = np.random.default_rng(0)
     images, labels = (
@@ -318,6 +319,7 @@ def test_a_whole_network_gets_the_same_gradients_and_averages():
         np.testing.assert_allclose(mine, kerass, atol=1e-4 * np.abs(kerass).max() + 1e-12)
 
 
+@pytest.mark.slow
 def test_what_a_run_keeps_is_plain_keras(pcam_folder, tmp_path):
     own = keras.layers.BatchNormalization.call
     settings = Settings(backbone="SmallCNN", weights="none", head="average", epochs=1, augment="full")
@@ -348,6 +350,7 @@ assert all(np.array_equal(mine, kerass) for mine, kerass in zip(*after))
 """
 
 
+@pytest.mark.slow
 def test_on_jax_both_are_keras_own(monkeypatch):
     pytest.importorskip("jax")
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -89,6 +89,7 @@ def test_best_is_the_epoch_with_the_highest_validation_auc_not_the_last(easy, tm
     assert kept[0] < kept[1] == kept[2]
 
 
+@pytest.mark.slow
 def test_resuming_remembers_the_best_value_so_far(easy, tmp_path, monkeypatch):
     """Keras's BackupAndRestore forgets it (keras-team/keras#17012): a worse epoch would overwrite a better file."""
     data, run = open_data(easy), tmp_path / "run"
@@ -156,6 +157,7 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(easy, tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_early_stop_counts_epochs_without_a_better_auc(easy, tmp_path, monkeypatch):
     scores = iter([0.6, 0.7, 0.65, 0.69, 0.9])
     monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(scores))
@@ -334,6 +336,7 @@ def test_batches_keep_images_and_labels_together(random_patches):
     assert np.array_equal((batch == 255).all(axis=(1, 2, 3)), labels.ravel() == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe, head", [("article", "article"), ("course", "average"), ("pcam", "average")])
 def test_each_recipe_has_its_own_head(easy, tmp_path, recipe, head):
     settings = replace(SMALL, recipe=recipe, head=None, epochs=1)
@@ -361,6 +364,7 @@ def test_history_is_a_plain_table(easy, tmp_path):
         assert next(csv.reader(file)) == ["epoch", "loss", "val_loss", "val_auc", "seconds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["full", "none"])
 def test_every_augmentation_trains_and_is_recorded(easy, tmp_path, augment):
     record = train(
