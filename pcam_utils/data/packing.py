@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,27 +17,27 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..files import replacing, require_room
+from .cache import cached
+from .download import unpack
 from .patches import SIZE, FileRows
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 FITS = ("resize", "crop")  #: what may be done with images of another size
 _PART = 512  # images handed to the decoding threads at a time: bounds the memory in flight
-
-
-def cache_folder() -> Path:
-    """Where packed arrays are kept: `PCAM_CACHE`, else `~/.cache/pcam_utils`."""
-    return Path(os.environ.get("PCAM_CACHE") or Path.home() / ".cache" / "pcam_utils")
+_SLIDE = 2000  # pixels; whoever has a picture of that width has a slide, or a part of one
+#: What Pillow raises for bytes that are damaged, or that are no picture.
+_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
+_ELSEWHERE = "name another folder in PCAM_CACHE"
 
 
 def pack_images(
-    files: Sequence[Path], *, fit: str | None = None, check_sha1: bool = False, progress: bool = True
+    files: Sequence[str | os.PathLike], *, fit: str | None = None, check_sha1: bool = False, progress: bool = True
 ) -> FileRows:
     """Decode image files into one array on disk, or open the array that an earlier call left.
 
     Parameters
     ----------
-    files : list of pathlib.Path
-        8-bit RGB images.
+    files : list of path
+        8-bit RGB images, or RGBA that is opaque throughout.
     fit : {None, 'resize', 'crop'}
         What to do with images that are not 96×96: refuse them, resize them, or cut out the centre.
     check_sha1 : bool
@@ -56,30 +58,37 @@ def pack_images(
     """
     if fit not in (None, *FITS):
         raise InputError(f"'{fit}' is no way to fit images; choose {' or '.join(map(repr, FITS))}.")
-    packed = cache_folder() / f"packed_{_listing_digest(files, fit, check_sha1)}.npy"
+    packed = cached("packed", files, (fit, check_sha1), ".npy")
     if not packed.exists():
-        elsewhere = "name another folder in PCAM_CACHE"
-        require_room(packed, len(files) * SIZE * SIZE * 3, instead=elsewhere)
-        with replacing(packed, instead=elsewhere) as temporary:
+        require_room(packed, len(files) * SIZE * SIZE * 3, instead=_ELSEWHERE)
+        with replacing(packed, instead=_ELSEWHERE) as temporary:
             _decode_all(temporary, files, fit, check_sha1, progress)
-    images = np.load(packed, mmap_mode="r")  # read for its header alone
+    try:
+        images = np.load(packed, mmap_mode="r")  # read for its header alone
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{packed} is damaged; remove it, or the whole cache with 'pcam cache --clear'.") from error
     return FileRows(packed, images.offset, images.shape)
 
 
-def _listing_digest(files, fit, check_sha1):
-    # Names, sizes and times stand for the contents: reading 220,000 files to see that nothing changed takes minutes.
-    digest = hashlib.sha256(repr((fit, check_sha1)).encode())
-    for file in files:
-        stat = file.stat()
-        digest.update(f"{file.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]
+def unpacked(path: Path, *, progress: bool = True) -> Path:
+    """The file itself, or if it is a .gz archive what is in it: unpacked once beside it, or into the cache.
+
+    The cache serves where the archive's own folder may not be written, as Kaggle's inputs and a course's shared disk.
+    """
+    if path.suffix != ".gz":
+        return path
+    beside = path.with_suffix("")
+    if os.access(path.parent, os.W_OK):
+        return unpack(path, keep=True, progress=progress)
+    copy = cached("unpacked", [path], beside.name, beside.suffix)
+    return copy if copy.exists() else unpack(path, to=copy, keep=True, progress=progress)
 
 
 def _decode_all(path, files, fit, check_sha1, progress):
     def decode(file):
         image = read_image(file, fit)
-        if check_sha1 and hashlib.sha1(image.tobytes()).hexdigest() != file.stem:
-            raise InputError(f"{file} is not the image that its name promises (SHA-1 of its pixels); get it again.")
+        if check_sha1 and hashlib.sha1(image.tobytes()).hexdigest() != Path(file).stem:
+            raise InputError(f"{file} is not the image that its name promises (SHA-1 of its pixels); {_way_out(file)}.")
         return image
 
     bar = tqdm(total=len(files), desc="Packing images", unit="img", delay=2, disable=not progress)
@@ -92,26 +101,54 @@ def _decode_all(path, files, fit, check_sha1, progress):
                 bar.update()
 
 
-def read_image(file: Path, fit: str | None = None) -> NDArray[np.uint8]:
+def _way_out(file):
+    if Path(file).suffix.lower() in (".jpg", ".jpeg", ".webp"):
+        return (
+            "such a copy has other pixels than the original, which its name no longer proves; get the TIFF, or ask for "
+            "--fit resize, which takes names as they are and leaves 96×96 pixels alone"
+        )
+    return "get it again"
+
+
+def read_image(file: str | os.PathLike, fit: str | None = None) -> NDArray[np.uint8]:
     """Read one 8-bit RGB image as (96, 96, 3) uint8, or say in one sentence what is wrong with it."""
     try:
         with Image.open(file) as opened:
+            # Asked before a pixel is decoded: a slide has gigabytes of them.
+            if opened.size != (SIZE, SIZE) and fit is None:
+                raise InputError(_wrong_size(file, opened.width, opened.height))
+            pages = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # MPO: a camera's preview
+            if pages > 1:
+                raise InputError(
+                    f"{file} holds {pages} pages, but one picture is needed; save each in a file of its own."
+                )
             mode = _stored_mode(opened)
             image = opened.copy()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        pixels = int((re.findall(r"\d+", str(error)) or [0])[0])
+        raise InputError(
+            f"{file} holds {pixels:,} pixels, a whole slide; cut it into patches, as lesson 14 does."
+        ) from error
+    except InputError:
+        raise
+    except _UNREADABLE as error:
         if isinstance(error, PermissionError):
             raise InputError(f"{file} may not be read; change its permissions.") from error
         raise InputError(f"{file} is not a readable image; get it again or remove it.") from error
+    if mode == "RGBA":
+        if image.getextrema()[3] != (255, 255):
+            raise InputError(f"{file} is stored as RGBA and partly see-through, but 8-bit RGB is needed; convert it.")
+        image, mode = image.convert("RGB"), "RGB"
     if mode != "RGB":
         raise InputError(f"{file} is stored as {mode}, but 8-bit RGB is needed; convert it.")
-    if image.size != (SIZE, SIZE):
-        if fit is None:
-            raise InputError(
-                f"{file} has {image.width}×{image.height} pixels, but {SIZE}×{SIZE} are needed; "
-                "ask for --fit resize or --fit crop."
-            )
-        image = _fit(image, fit, file)
-    return np.asarray(image)
+    return np.asarray(_fit(image, fit, file) if image.size != (SIZE, SIZE) else image)
+
+
+def _wrong_size(file, width, height):
+    way_out = "ask for --fit resize or --fit crop"
+    if max(width, height) >= _SLIDE:
+        way_out = f"if it is a slide or a part of one, cut it into patches as lesson 14 does, else {way_out}"
+    return f"{file} has {width}×{height} pixels, but {SIZE}×{SIZE} are needed; {way_out}."
 
 
 def _stored_mode(opened):

@@ -1,4 +1,4 @@
-"""Finds and opens data: official HDF5, the Kaggle competition's folder, class folders, or plain images."""
+"""Finds and opens data: a folder in one of the layouts that `pcam_utils.data.layouts` lists becomes `Patches`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..files import user_path
 from ..runtime.places import workspace
-from .download import SPLITS, STEM, unpack
-from .packing import IMAGE_SUFFIXES, pack_images
-from .patches import SIZE, FileRows, Patches, Rows
-from .tables import read_csv, read_labels, require_unique
+from .download import SPLITS
+from .layouts import LAYOUTS, PCAM_CLASSES, Ask, Layout, Pictures
+from .listing import Listing
+from .packing import pack_images
+from .patches import Patches, Rows
+from .tables import join, read_keyed, read_labels, require_unique
 
 KAGGLE_INPUTS = (
     "/kaggle/input/histopathologic-cancer-detection",
@@ -32,21 +33,34 @@ class Data:
     ----------
     folder : pathlib.Path
     layout : str
-        'pcam' (official HDF5), 'kaggle', 'classes' (one sub-folder a class) or 'images' (a plain folder).
+        A name in `pcam_utils.data.layouts.LAYOUTS`, such as 'pcam', 'kaggle', 'classes' or 'images'.
     splits : dict of str to Patches
     classes : tuple of str
-        What the labels 0 and 1 mean.
+        What the labels 0 and 1 mean; more than two are those of a folder whose patches have no labels here.
+    fit : str or None
+        What was done with images of another size.
+    notes : tuple of str
+        What was seen and left out, a sentence each.
+    has : tuple of str
+        All splits that are there, opened or not.
+    instead : str
+        What can be done about a split that is not there.
     """
 
     folder: Path
     layout: str
     splits: dict[str, Patches] = field(default_factory=dict)
-    classes: tuple[str, ...] = ("no tumour in the centre", "tumour in the centre")
+    classes: tuple[str, ...] = PCAM_CLASSES
+    fit: str | None = None
+    notes: tuple[str, ...] = ()
+    has: tuple[str, ...] = ()
+    instead: str = "choose another, or get its files"
 
     def split(self, name: str) -> Patches:
         """Return one split, or raise `InputError`."""
         if name not in self.splits:
-            raise InputError(f"{self.folder} has no split '{name}' here; choose another, or get its files.")
+            only = f", only {' and '.join(self.has)}" if self.has else ""
+            raise InputError(f"{self.folder} has no split '{name}' here{only}; {self.instead}.")
         return self.splits[name]
 
     def default_split(self, *, labelled: bool = False) -> str:
@@ -92,7 +106,7 @@ def find_data() -> Path:
     >>> del os.environ["PCAM_DATA"]
     """
     if os.environ.get("PCAM_DATA"):
-        return Path(os.environ["PCAM_DATA"])
+        return user_path(os.environ["PCAM_DATA"])
     for place in (*map(Path, KAGGLE_INPUTS), workspace() / "data" / "pcam", sample_folder()):
         if place.is_dir() and any(place.iterdir()):
             return place
@@ -108,6 +122,8 @@ def open_data(
     only: Collection[str] | None = None,
     fit: str | None = None,
     labels: str | os.PathLike | None = None,
+    positive: str | None = None,
+    overlap: bool = False,
     progress: bool = True,
 ) -> Data:
     """Open a folder of patches; its layout is recognised.
@@ -121,6 +137,10 @@ def open_data(
         What to do with images of another size than 96×96 pixels: refuse them, resize them, or cut out the centre.
     labels : path, optional
         CSV with the columns id and label: labels of a split that has none of its own.
+    positive : str, optional
+        Name of the class folder whose patches get label 1; all others get 0. Needed where the names do not say it.
+    overlap : bool
+        Where a table and the images do not cover each other, use what both have; refused if left out.
     progress : bool
         Show a bar where packing images or unpacking archives takes more than two seconds.
 
@@ -139,211 +159,118 @@ def open_data(
     Traceback (most recent call last):
     pcam_utils.errors.InputError: There is no folder nowhere; name an existing one...
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.exists():
         raise InputError(f"There is no folder {folder}; name an existing one, or write the sample with 'pcam sample'.")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, but a folder is needed; name the folder that holds it.")
     try:
-        data = _recognise(folder, only or SPLITS, fit, progress)
+        data = _open(folder, only or SPLITS, fit, Ask(positive, overlap, progress))
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read; change its permissions.") from error
     for patches in data.splits.values():
         if not len(patches):
             raise InputError(f"The {patches.name} split of {folder} has no rows; get the files again.")
-    return _with_labels(data, labels) if labels else data
+    return _with_labels(data, labels, overlap) if labels else data
 
 
-def _recognise(folder: Path, only: Collection[str], fit: str | None, progress: bool) -> Data:
-    if any((folder / f"{STEM}{split}_x.h5{end}").exists() for split in SPLITS for end in ("", ".gz")):
-        return _open_pcam(folder, only, progress)
-    if (folder / "train_labels.csv").exists() or (folder / "sample_submission.csv").exists():
-        return _open_kaggle(folder, only, fit, progress)
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _images_in(path))
-    if {path.name for path in inside} & {*SPLITS, "val", "validation"}:
-        raise InputError(
-            f"{folder} holds the images of '{inside[0].name}' but no train_labels.csv; get it too, or name the folder "
-            "that holds the two classes."
-        )
-    if len(inside) == 2:
-        return _open_classes(folder, inside, fit, progress)
-    if len(inside) > 2:
-        raise InputError(
-            f"{folder} holds {len(inside)} folders of images ({', '.join(p.name for p in inside[:4])}…), "
-            "but two classes are needed; keep two."
-        )
-    files = _images_in(folder)
-    if files:
-        images = pack_images(files, fit=fit, progress=progress)
-        patches = Patches(Rows(images), require_unique([file.stem for file in files], folder))
-        return Data(folder, "images", {"images": _with_simulated_flag(patches, folder)})
+def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Data:
+    layout, listing = _recognise(Listing(folder))
+    if ask.positive is not None and not layout.by_folder:
+        raise InputError(f"{folder} has no folders that are classes, so --positive names none; leave it out.")
+    found = layout.read(listing, ask)
+    used = [file for split in found.splits.values() if isinstance(split, Pictures) for file in split.files]
+    splits = {
+        name: _packed(listing, name, split, fit, ask, found.notes) if isinstance(split, Pictures) else split()
+        for name, split in found.splits.items()
+        if name in only or name == "images"
+    }
+    left_out = listing.left_out(used) + found.notes
+    notes = (f"{listing.root}: {len(used):,} images are used, and left out {'; '.join(left_out)}.",) if left_out else ()
+    return Data(listing.root, layout.name, splits, found.classes, fit, notes, tuple(found.splits), found.instead)
+
+
+def _recognise(listing: Listing) -> tuple[Layout, Listing]:
+    """The layout of a folder, or of the one folder in it, where an archive's or a library's own folder wraps it."""
+    for layout in LAYOUTS:
+        if layout.recognise(listing):
+            return layout, listing
+    inside = listing.folders()
+    if len(inside) == 1:
+        return _recognise(Listing(listing.root / inside[0]))
+    packed = [file for file in listing.files[""] if file.endswith((".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar"))]
+    there = listing.left_out(())
+    said = f", only {'; '.join(there)}" if there else f"; unpack {packed[0]} first" if packed else ""
     raise InputError(
-        f"{folder} holds no patches; expected {STEM}*_x.h5, train_labels.csv with train/*.tif, "
-        "two folders of images, or images."
+        f"{listing.root} holds no patches{said}; expected {', '.join(layout.looks for layout in LAYOUTS[:-1])}, or "
+        f"{LAYOUTS[-1].looks}."
     )
 
 
-# Official HDF5 -----------------------------------------------------------------------------------------------------
-
-
-def _open_pcam(folder: Path, only: Collection[str], progress: bool) -> Data:
-    splits = {}
-    for split in (split for split in SPLITS if split in only):
-        path = _h5_path(folder, f"{STEM}{split}_x", progress)
-        if path:
-            splits[split] = _open_split(folder, split, path, progress)
-    return Data(folder, "pcam", splits)
-
-
-def _h5_path(folder: Path, stem: str, progress: bool) -> Path | None:
-    """The .h5 file of this stem, unpacked from .h5.gz the first time; None if there is neither."""
-    plain, packed = folder / f"{stem}.h5", folder / f"{stem}.h5.gz"
-    if plain.exists():
-        return plain
-    return unpack(packed, keep=True, progress=progress) if packed.exists() else None
-
-
-def _open_split(folder: Path, split: str, x_path: Path, progress: bool) -> Patches:
-    images = _dataset(x_path, "x", (SIZE, SIZE, 3))
-    y_path = _h5_path(folder, f"{STEM}{split}_y", progress)
-    labels = _check_labels(Rows(_dataset(y_path, "y", (1, 1, 1)))[:].ravel(), y_path) if y_path else None
-    with h5py.File(x_path, "r") as file:
-        simulated = bool(file["x"].attrs.get("simulated", False))
-    return Patches(
-        Rows(images),
-        ids=np.array([f"{split}_{row}" for row in range(len(images))]),
-        labels=labels,
-        slides=_read_slides(folder / f"{STEM}{split}_meta.csv"),
-        name=split,
-        simulated=simulated,
-    )
-
-
-def _dataset(path: Path, name: str, row_shape: tuple[int, ...]) -> FileRows | h5py.Dataset:
-    """Open one HDF5 dataset, past HDF5 where its bytes lie in one piece: faster, and safe across processes."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if isinstance(error, PermissionError):
-            raise PermissionError(error.errno, error.strerror, str(path)) from error
-        raise InputError(
-            f"{path} is not a whole HDF5 file (truncated, or a web page in its place); get it again."
-        ) from error
-    if name not in file:
-        raise InputError(
-            f"{path} has no dataset '{name}', only: {', '.join(file) or 'nothing'}; get the official file."
-        )
-    dataset = file[name]
-    shape = getattr(dataset, "shape", None)  # a group has none
-    if not shape or shape[1:] not in ((row_shape,) if name == "x" else (row_shape, ())):
-        raise InputError(
-            f"'{name}' in {path} has the shape {shape}, but (N, {', '.join(map(str, row_shape))}) is needed; "
-            "get the official file."
-        )
-    if dataset.dtype != np.uint8:
-        raise InputError(f"'{name}' in {path} holds {dataset.dtype}, but uint8 is needed; get the official file.")
-    if dataset.chunks is None and dataset.id.get_offset() is not None:
-        return FileRows(path, dataset.id.get_offset(), dataset.shape)
-    return dataset
-
-
-def _read_slides(path: Path) -> NDArray[np.str_] | None:
-    if not path.exists():
-        return None
-    rows = read_csv(path, ("wsi",))
-    return np.array([row["wsi"] for row in rows])
-
-
-# The Kaggle competition's folder -----------------------------------------------------------------------------------
-
-
-def _open_kaggle(folder: Path, only: Collection[str], fit: str | None, progress: bool) -> Data:
-    splits = {}
-    labels_path, sample_path = folder / "train_labels.csv", folder / "sample_submission.csv"
-    if "train" in only and labels_path.exists():
-        labels = read_labels(labels_path)
-        splits["train"] = _kaggle_split(folder, "train", list(labels), labels_path, fit, progress)
-        splits["train"] = replace(splits["train"], labels=np.array(list(labels.values()), np.uint8))
-    if "test" in only and (sample_path.exists() or (folder / "test").is_dir()):
-        ids = [row["id"] for row in read_csv(sample_path, ("id",))] if sample_path.exists() else None
-        splits["test"] = _kaggle_split(folder, "test", ids, sample_path, fit, progress)
-    return Data(folder, "kaggle", splits)
-
-
-def _kaggle_split(
-    folder: Path, split: str, ids: list[str] | None, csv_path: Path, fit: str | None, progress: bool
-) -> Patches:
-    found = _images_in(folder / split)
-    files = dict(zip(require_unique([file.stem for file in found], folder / split).tolist(), found))
-    ids = sorted(files) if ids is None else ids
-    require_unique(ids, csv_path)
-    without_image, without_row = [i for i in ids if i not in files], sorted(set(files) - set(ids))
-    if without_image:
-        raise InputError(
-            f"{csv_path} names {len(without_image)} images that are not in {folder / split} "
-            f"(the first: {without_image[0]}); get both again."
-        )
-    if without_row:
-        raise InputError(
-            f"{folder / split} holds {len(without_row)} images that {csv_path} does not name "
-            f"(the first: {without_row[0]}); get both again."
-        )
+def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: Ask, notes: list[str]) -> Patches:
+    """Decode the pictures of one split, or find them decoded, and make them `Patches`."""
+    ids = require_unique(split.ids, listing.root)
+    slides = split.slides if split.slides is not None else _slides(listing, name, ids.tolist(), ask)
+    known = [row for row in range(len(ids)) if slides is None or slides[row] is not None]
+    if len(known) < len(ids):
+        notes.append(f"{len(ids) - len(known):,} images of {name} whose slide is not known")
     # Fitted images no longer are what their names promise.
-    content_ids = fit is None and bool(ids) and all(len(i) == 40 and set(i) <= set("0123456789abcdef") for i in ids)
-    images = pack_images([files[i] for i in ids], fit=fit, check_sha1=content_ids, progress=progress)
-    slides_path = folder / "slides.csv"
-    slides = {row["id"]: row["slide"] for row in read_csv(slides_path, ("id", "slide"))} if slides_path.exists() else {}
+    content_ids = split.content_ids and fit is None and len(ids) > 0
+    root = os.fspath(listing.root)
+    images = pack_images(
+        [os.path.join(root, file) for file in split.files], fit=fit, check_sha1=content_ids, progress=ask.progress
+    )
     patches = Patches(
         Rows(images),
-        np.array(ids),
-        slides=np.array([slides[i] for i in ids]) if all(i in slides for i in ids) and ids else None,
-        name=split,
+        ids,
+        labels=None if split.labels is None else np.array(split.labels, np.uint8),
+        name=name,
+        simulated="SIMULATED.txt" in listing.files[""],
         content_ids=content_ids,
     )
-    return _with_simulated_flag(patches, folder)
+    if len(known) < len(ids):
+        patches = patches.take(known)
+    return patches if slides is None else replace(patches, slides=np.array([slides[row] for row in known], str))
 
 
-# Folders of images -------------------------------------------------------------------------------------------------
+def _slides(listing: Listing, name: str, ids: list[str], ask: Ask) -> list[str | None] | None:
+    """The slide of each picture, from slides.csv (id,slide) or from the table that Kagglers share (id,wsi)."""
+    file = listing.find("slides.csv", "patch_id_wsi_full.csv", "patch_id_wsi.csv")
+    if file is None:
+        return None
+    slides = join(ids, read_keyed(listing.root / file, "slide" if file.endswith("slides.csv") else "wsi"))
+    unknown = [i for i, slide in zip(ids, slides) if slide is None]
+    if len(unknown) == len(ids) and name != "train":
+        return None  # such a table covers what there is to learn from, and need not cover the rest
+    if unknown and not (ask.overlap and len(unknown) < len(ids)):
+        raise InputError(
+            f"{listing.root / file} names the slide of {len(ids) - len(unknown):,} of the {len(ids):,} images of "
+            f"{name} (not of {unknown[0]}); complete it, use those with --overlap, or move it away."
+        )
+    return slides
 
 
-def _open_classes(folder: Path, class_folders: list[Path], fit: str | None, progress: bool) -> Data:
-    files = [_images_in(class_folder) for class_folder in class_folders]
-    images = pack_images(files[0] + files[1], fit=fit, progress=progress)
-    ids = [f"{file.parent.name}/{file.stem}" for file in files[0] + files[1]]
-    labels = np.repeat(np.array([0, 1], np.uint8), [len(files[0]), len(files[1])])
-    patches = Patches(Rows(images), require_unique(ids, folder), labels, name="train")
-    return Data(
-        folder, "classes", {"train": _with_simulated_flag(patches, folder)}, tuple(path.name for path in class_folders)
-    )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    # Hidden files are no images, whatever their suffix: macOS puts a '._x.tif' beside 'x.tif' on foreign disks.
-    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in seen if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def _with_simulated_flag(patches: Patches, folder: Path) -> Patches:
-    return replace(patches, simulated=(folder / "SIMULATED.txt").exists())
-
-
-# Labels ------------------------------------------------------------------------------------------------------------
-
-
-def _with_labels(data: Data, path: str | os.PathLike) -> Data:
-    """Add the labels in the table `path` to the first unlabelled split all of whose ids are in it."""
-    labels = read_labels(Path(path))
-    for name, patches in data.splits.items():
-        if patches.labels is None and set(patches.ids) <= set(labels):
-            found = np.array([labels[i] for i in patches.ids], np.uint8)
-            return replace(data, splits={**data.splits, name: replace(patches, labels=found)})
-    raise InputError(f"{path} does not label every patch of an unlabelled split of {data.folder}; check its ids.")
-
-
-def _check_labels(labels: NDArray[np.uint8], where: Path | None) -> NDArray[np.uint8]:
-    wrong = np.setdiff1d(labels, (0, 1))
-    if len(wrong):
-        raise InputError(f"{where} holds the label {wrong[0]}, but only 0 and 1 are labels; get the official file.")
-    return labels
+def _with_labels(data: Data, path: str | os.PathLike, overlap: bool) -> Data:
+    """Give the labels in the table `path` to the unlabelled split whose ids it names."""
+    labels = read_labels(path)
+    without = [patches for patches in data.splits.values() if patches.labels is None]
+    if not without:
+        raise InputError(f"{path} is not needed, as every split of {data.folder} has its own labels; leave it out.")
+    found = [join(patches.ids.tolist(), labels) for patches in without]
+    counts = [sum(label is not None for label in column) for column in found]
+    best = int(np.argmax(counts))
+    patches, column, count = without[best], found[best], counts[best]
+    if count < len(patches) and not (overlap and count):
+        missing = next(i for i, label in zip(patches.ids, column) if label is None)
+        raise InputError(
+            f"{path} labels {count:,} of the {len(patches):,} patches of {patches.name} (not {missing}), and its own "
+            f"first id is {next(iter(labels))}; check its ids, or use what both have with --overlap."
+        )
+    rows = [row for row, label in enumerate(column) if label is not None]
+    labelled = replace(patches.take(rows), labels=np.array([column[row] for row in rows], np.uint8))
+    notes = data.notes
+    if count < len(patches):
+        notes += (
+            f"{path} labels {count:,} of the {len(patches):,} patches of {patches.name}; the others are left out.",
+        )
+    return replace(data, splits={**data.splits, patches.name: labelled}, notes=notes)

@@ -1,11 +1,10 @@
-"""Reads the CSV tables that come with patches: ids with labels or probabilities, and whatever columns are asked for."""
+"""Reads the CSV tables that come with patches, and joins them to patches by id: never by position, never in silence."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,40 +12,59 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, reason
 
+#: Pictures that are read; a table may name them with it, or without.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
-def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of a table that has these columns, and at least one row; `InputError` says in one sentence what is wrong."""
+
+def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> dict[str, list[str]]:
+    """The named columns of a table with at least one row; `InputError` says in one sentence what is wrong.
+
+    Columns may be parted by commas, semicolons (Excel in much of Europe) or tabs; their names may be in capitals.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError(
-                    f"{path} has no column '{missing[0]}'; its first line must name: {', '.join(columns)}."
-                )
-            rows = list(reader)
+            first = file.readline()
+            file.seek(0)
+            rows = [row for row in csv.reader(file, delimiter=max(",;\t", key=first.count)) if row]
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; check the name.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({reason(error)}); name a CSV table that can.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV table ({error}); get it again.") from error
-    if not rows:
+    header = [name.strip().casefold() for name in rows[0]] if rows else []
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise InputError(f"{path} has no column '{missing[0]}'; its first line must name: {', '.join(columns)}.")
+    if len(rows) == 1:
         raise InputError(f"{path} has no rows; get it again.")
-    for number, row in enumerate(rows, start=2):
-        if any(row[column] is None for column in columns):
-            raise InputError(f"{path}, line {number} is too short; each line needs: {', '.join(columns)}.")
-    return rows
+    places = [header.index(column) for column in columns]
+    short = next((number for number, row in enumerate(rows, start=1) if len(row) <= max(places)), None)
+    if short:
+        raise InputError(f"{path}, line {short} is too short; each line needs: {', '.join(columns)}.")
+    return {column: [row[place].strip() for row in rows[1:]] for column, place in zip(columns, places)}
 
 
-def read_labels(path: Path) -> dict[str, int]:
+def read_keyed(path: str | os.PathLike, value: str) -> dict[str, str]:
+    """A column of a table by its column id, which must be unique."""
+    columns = read_csv(path, ("id", value))
+    require_unique(columns["id"], path)
+    return dict(zip(columns["id"], columns[value]))
+
+
+def read_labels(path: str | os.PathLike) -> dict[str, int]:
     """Label, 0 or 1, of each id in a table of id,label."""
-    rows = read_csv(path, ("id", "label"))
-    require_unique([row["id"] for row in rows], path)
-    for number, row in enumerate(rows, start=2):
-        if row["label"] not in ("0", "1"):
-            raise InputError(f"{path}, line {number}: the label is '{row['label']}', but 0 or 1 is needed; correct it.")
-    return {row["id"]: int(row["label"]) for row in rows}
+    found = read_keyed(path, "label")
+    return dict(zip(found, check_labels(found.values(), path)))
+
+
+def check_labels(labels: Any, path: str | os.PathLike) -> list[int]:
+    """Labels of a table as numbers; refuses all but 0 and 1, which may be written as 0.0 and 1.0."""
+    number = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+    for line, label in enumerate(labels, start=2):
+        if label not in number:
+            raise InputError(f"{path}, line {line}: the label is '{label}', but 0 or 1 is needed; correct it.")
+    return [number[label] for label in labels]
 
 
 def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArray[np.float32]:
@@ -61,11 +79,13 @@ def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArra
     -------
     (N,) float32
     """
-    rows = read_csv(path, ("id", "label"))
-    found = dict(zip(require_unique([row["id"] for row in rows], path).tolist(), (row["label"] for row in rows)))
-    missing = next((i for i in ids if i not in found), None)
-    if missing is not None:
-        raise InputError(f"{path} has no probability for the patch {missing}; predict all patches again.")
+    found = read_keyed(path, "label")
+    missing = [i for i in ids if i not in found]
+    if missing:
+        raise InputError(
+            f"{path} has no probability for the patch {missing[0]}, nor for {len(missing) - 1:,} others of "
+            f"{len(ids):,}; predict all patches again."
+        )
     try:
         values = np.array([found[i] for i in ids], np.float32)
     except ValueError:
@@ -75,9 +95,21 @@ def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArra
     return values
 
 
+def join(ids: Sequence[str], table: Mapping[str, Any]) -> list[Any]:
+    """What a table says of each id, None where it says nothing; it may name pictures with their suffix.
+
+    Examples
+    --------
+    >>> join(["a", "b", "c"], {"b": 1, "a.png": 0})
+    [0, 1, None]
+    """
+    stems = {os.path.splitext(key)[0]: key for key in table if key.lower().endswith(IMAGE_SUFFIXES)}
+    return [table.get(i, table.get(stems.get(i, ""))) for i in ids]
+
+
 def require_unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.str_]:
     """Give the ids as an array, or refuse them with `InputError` if one occurs twice `where` they are from."""
-    values, counts = np.unique(np.asarray(ids), return_counts=True)
-    if (counts > 1).any():
+    if len(set(ids)) < len(ids):
+        values, counts = np.unique(np.asarray(ids), return_counts=True)
         raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")
     return np.asarray(ids)

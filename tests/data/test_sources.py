@@ -66,7 +66,7 @@ def test_archives_are_unpacked_once_and_kept(pcam_folder, monkeypatch):
     def unpack(*_, **__):
         raise AssertionError("unpacked again")
 
-    monkeypatch.setattr(sources, "unpack", unpack)
+    monkeypatch.setattr(packing, "unpack", unpack)
     assert len(open_data(folder).split("train")) == 12
 
 
@@ -170,7 +170,7 @@ def test_kaggle_folder_without_its_tables_is_not_taken_for_two_classes(kaggle_fo
     folder = kaggle_folder()
     for table in folder.glob("*.csv"):
         table.unlink()
-    with pytest.raises(InputError, match="holds the images of 'test' but no train_labels.csv"):
+    with pytest.raises(InputError, match="holds the images of 'train' but neither a train_labels.csv nor"):
         open_data(folder)
 
 
@@ -188,11 +188,15 @@ def test_two_folders_are_two_classes_in_the_order_of_their_names(tmp_path, rando
     np.testing.assert_array_equal(patches.images[:3], random_patches(3))
 
 
-def test_more_than_two_folders_of_images_are_refused(tmp_path, random_patches):
-    for name in "abc":
-        write_images(tmp_path / name, random_patches(1))
-    with pytest.raises(InputError, match="holds 3 folders of images .* but two classes are needed"):
-        open_data(tmp_path)
+def test_more_than_two_folders_of_images_are_shown_unlabelled_and_sent_to_lesson_15(tmp_path, random_patches):
+    for name in ("ADI", "NORM", "TUM"):
+        write_images(tmp_path / name, random_patches(2))
+    data = open_data(tmp_path)
+    assert (data.classes, data.split("images").labels) == (("ADI", "NORM", "TUM"), None)
+    with pytest.raises(InputError, match="has no split 'train' here, only images; its 3 folders may be .* lesson 15"):
+        data.split("train")
+    one = open_data(tmp_path, positive="TUM")
+    assert one.classes == ("ADI, NORM", "TUM") and one.split("train").labels.tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_a_plain_folder_takes_png_jpg_and_tif_together_by_name(tmp_path, random_patches):

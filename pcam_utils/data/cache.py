@@ -1,0 +1,53 @@
+"""The folder of what need not be made twice: packed images and unpacked archives, named for the files they are from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..files import user_path
+
+_OURS = ("packed_*.npy", "unpacked_*.h5", ".packed_*.part.npy", ".unpacked_*.part.h5")
+
+
+def cache_folder() -> Path:
+    """Where it is: `PCAM_CACHE`, else `~/.cache/pcam_utils`."""
+    return user_path(os.environ.get("PCAM_CACHE") or "~/.cache/pcam_utils")
+
+
+def cached(kind: str, files: Sequence[str | os.PathLike], about: object, suffix: str) -> Path:
+    """Path in the cache of what is made from these files, as they are at this moment.
+
+    Its name holds each file's path, size, times and number on its disk. Reading 220,000 files to see that nothing
+    changed would take minutes; but no picture can be replaced without a new time of change (ctime), which, unlike that
+    of the content (mtime), nothing that copies or unpacks files can set.
+
+    Parameters
+    ----------
+    kind : {'packed', 'unpacked'}
+    files : list of path
+    about : object
+        What else decides the result; its `repr` counts.
+    suffix : str
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    digest, here = hashlib.sha256(repr(about).encode()), os.getcwd()
+    for file in files:
+        stat = os.stat(file)
+        path = os.path.join(here, file)  # which is the file itself where that is absolute
+        digest.update(
+            f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}\n".encode(
+                errors="surrogateescape"
+            )
+        )
+    return cache_folder() / f"{kind}_{digest.hexdigest()[:24]}{suffix}"
+
+
+def cached_files() -> list[Path]:
+    """What this package has put into the cache, also what a killed process left half-made."""
+    return sorted(path for pattern in _OURS for path in cache_folder().glob(pattern))
