@@ -11,7 +11,6 @@ from helpers import ROOT, python
 PACKAGE = ROOT / "pcam_utils"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES = 410, 60  # what one still sees through; a function's docstring does not count
-LARGER = {"simulated/tissue.py": 540, "simulated/tissue.py, _place_nuclei": 65}  # to be cut, and not to grow
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +73,8 @@ def test_modules_and_functions_stay_small_and_start_with_one_sentence():
                 documented = ast.get_docstring(function) is not None and len(function.body) > 1
                 length = function.end_lineno - function.body[documented].lineno + 1
                 sizes[f"{name}, {function.name}"] = length, FUNCTION_LINES
-    too_large = {what: lines for what, (lines, limit) in sizes.items() if lines > LARGER.get(what, limit)}
-    assert not too_large and LARGER.keys() <= sizes.keys()
+    too_large = {what: lines for what, (lines, limit) in sizes.items() if lines > limit}
+    assert not too_large
 
 
 def test_the_wheel_holds_the_package_alone_and_all_of_its_rooms(pyproject):
