@@ -1,11 +1,14 @@
-"""Writes files and folders whole or not at all: under a temporary name first, then renamed."""
+"""Writes files and folders whole or not at all, in places that were looked at before the work; locks a folder."""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -13,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, reason
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
 
 
 @contextmanager
@@ -94,6 +103,92 @@ def disk_errors(path: str | os.PathLike, instead: str = "choose another place") 
         raise InputError(f"{path} could not be written ({reason(error)}); free some space or {instead}.") from error
 
 
+def user_path(path: str | os.PathLike) -> Path:
+    """Follow a leading ~ to the home folder, as a shell does where it sees one: not in `--out=~/x`, nor in a variable.
+
+    Raises
+    ------
+    InputError
+        If there is no such home folder.
+
+    Examples
+    --------
+    >>> user_path("~/patches").is_absolute(), user_path("patches").as_posix()
+    (True, 'patches')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} begins with ~, but no such home folder is known here; write the whole path."
+        ) from error
+
+
+def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
+    """Raise `InputError` now if a file, or files in a folder, could not be written there once the work is done.
+
+    Examples
+    --------
+    >>> require_place("results/submission.csv")
+    """
+    path = Path(path)
+    places = [path, *path.absolute().parents]
+    with disk_errors(path):
+        if not folder and places.pop(0).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=next(place for place in places if place.exists())):
+            pass  # and nothing is left behind
+
+
+@contextmanager
+def sole_use(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep a folder for this process; made if missing, and gone again if nothing was put into it.
+
+    The lock is the system's: it ends with the process, however that ends. Where a disk knows no locks, there is none.
+
+    Raises
+    ------
+    InputError
+        If another process has it.
+
+    Examples
+    --------
+    >>> with sole_use("runs/first"):
+    ...     Path("runs/first").is_dir()
+    True
+    """
+    folder = Path(folder)
+    with disk_errors(folder):
+        missing = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = folder / ".lock"
+        lock.touch()
+    with open(lock, "ab") as file:
+        if not _lock(file.fileno()):
+            raise InputError(f"{folder} is in use by another process; wait until that ends, or name another folder.")
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no open file, and the folder may hold more than the lock
+                lock.unlink()
+                if missing:
+                    folder.rmdir()
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file; False if another process has it, or has just removed it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # this disk knows no locks
+        return True
+    return os.fstat(file).st_nlink > 0
+
+
 def require_room(path: str | os.PathLike, size: int, *, instead: str = "choose another place") -> None:
     """Raise `InputError` unless the disk that holds, or will hold, `path` has `size` bytes free.
 
@@ -113,7 +208,30 @@ def _amount(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
+def to_json(content: Any) -> str:
+    """Indented JSON; a number that is none (nan) becomes null, because JSON knows no other word for it.
+
+    Examples
+    --------
+    >>> print(to_json({"auc": 0.5, "auc_low": math.nan, "file": Path("roc.png")}))
+    {
+      "auc": 0.5,
+      "auc_low": null,
+      "file": "roc.png"
+    }
+    """
+    return json.dumps(_without_nan(content), indent=2, default=os.fspath, allow_nan=False)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    """Write a dict as indented JSON, whole or not at all."""
+    """Write a dict as indented JSON, whole or not at all; see `to_json`."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(content) + "\n", encoding="utf-8")

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, reason
+from ..files import user_path
 
 BACKENDS = ("tensorflow", "jax")
+LARGEST_SEED = 2**32 - 1  #: that NumPy takes
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 _NEEDED = {"floatx": "float32", "image_data_format": "channels_last"}  # of keras.json
 _KERAS_OWN = {"epsilon": 1e-7, "backend": "tensorflow", **_NEEDED}  # what Keras itself writes there
@@ -46,8 +48,16 @@ def load_keras() -> Any:
     True
     """
     if "keras" in sys.modules:
-        return sys.modules["keras"]
+        loaded = sys.modules["keras"]
+        if loaded.config.image_data_format() != "channels_last" or loaded.config.floatx() != "float32":
+            raise InputError(
+                f"Keras is set to {loaded.config.floatx()} and {loaded.config.image_data_format()}, but this course "
+                "needs float32 and channels_last; restart Python, or set both with keras.config."
+            )
+        return loaded
     os.environ["KERAS_BACKEND"] = _choose_backend()
+    if "KERAS_HOME" in os.environ:  # Keras follows no ~ there, but makes a folder of that name
+        os.environ["KERAS_HOME"] = str(keras_home())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
     with _held_stderr():
         import keras
@@ -73,11 +83,17 @@ def _choose_backend() -> str:
     return wanted
 
 
+def keras_home() -> Path:
+    """Where Keras keeps its settings and what it downloads: `KERAS_HOME`, else .keras in a home that can be written."""
+    if "KERAS_HOME" in os.environ:
+        return user_path(os.environ["KERAS_HOME"])
+    home = os.path.expanduser("~")
+    return Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")  # as Keras looks for it
+
+
 def _read_keras_json() -> tuple[Path, dict[str, Any]]:
     """Path and content of Keras's own settings; empty where there are none, or none that Keras would take up."""
-    home = os.path.expanduser("~")
-    folder = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")  # as Keras looks for it
-    path = Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"
+    path = keras_home() / "keras.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -107,7 +123,7 @@ def prepare(
     Parameters
     ----------
     seed : int
-        0 or more.
+        From 0 to 4,294,967,295.
     precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
         Mixed precision pays on GPUs alone: float16 on a T4, bfloat16 on newer ones.
     deterministic : bool
@@ -129,8 +145,8 @@ def prepare(
     >>> prepare(0, tune=False)
     """
     keras = load_keras()
-    if seed < 0:
-        raise InputError(f"The seed is {seed}, but it must be 0 or more.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"The seed is {seed}, but it must lie between 0 and {LARGEST_SEED}.")
     if precision not in PRECISIONS:
         raise InputError(f"'{precision}' is no precision; choose one of {', '.join(PRECISIONS)}.")
     keras.utils.set_random_seed(seed)

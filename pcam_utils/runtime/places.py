@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import user_path
 from .backend import load_keras
 
 DRIVE = Path("/content/drive")  #: where Colab mounts it
@@ -46,7 +47,7 @@ def results_folder() -> Path:
     >>> results_folder().is_dir()
     True
     """
-    folder = Path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
+    folder = user_path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
     if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
         raise InputError(
             f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, "
