@@ -109,13 +109,13 @@ def by_group(
     >>> int(chosen.sum()), len(set(slides[chosen]))
     (5, 1)
     """
-    folds = _folds(fraction)
+    check_fraction(fraction)
     if len(np.unique(groups)) < 2:
         raise InputError("All patches come from one slide, so no split by slide can be made; add other slides.")
     rarer = int(min(np.bincount(labels, minlength=2)))
     if rarer < 2:
         raise InputError("Each class needs at least two patches to be split; add more.")
-    folds = min(folds, len(np.unique(groups)), rarer)
+    folds = min(round(1 / fraction), len(np.unique(groups)), rarer)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     _, chosen = next(splitter.split(np.zeros(len(labels)), labels, groups))
     return np.isin(np.arange(len(labels)), chosen)
@@ -140,7 +140,7 @@ def at_random(
     (N,) bool
         True for the chosen part.
     """
-    _folds(fraction)
+    check_fraction(fraction)
     _, first, member = np.unique(contents, return_index=True, return_inverse=True)
     if min(np.bincount(labels[first], minlength=2)) < 2:
         raise InputError("Each class needs at least two different patches to be split; add more.")
@@ -149,7 +149,7 @@ def at_random(
     return np.isin(member, chosen)
 
 
-def _folds(fraction: float) -> int:
+def check_fraction(fraction: float) -> None:
+    """Raise `InputError` unless a share to choose by lies above 0 and not above 0.5."""
     if not 0 < fraction <= 0.5:
         raise InputError(f"The share to choose by is {fraction}, but it must lie above 0 and not above 0.5.")
-    return round(1 / fraction)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os import PathLike
 
 from ..errors import InputError
+from ..files import user_path
 from .operations import AUGMENTS
 
 
@@ -113,7 +115,7 @@ class Settings:
     head: str | None = None
     epochs: int | None = None
     patience: int | None = None
-    targets: str | None = None
+    targets: str | PathLike[str] | None = None
     augment: str | None = None
     precision: str = "float32"
     deterministic: bool = False
@@ -148,11 +150,21 @@ class Settings:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
-        from ..models.starts import choose_start  # starts Keras, which who only names a recipe need not wait for
+        from ..data.splits import check_fraction  # these start scikit-learn and Keras, for which who only names
+        from ..models.starts import choose_start  # a recipe need not wait
 
+        check_fraction(self.valid_fraction)
         weights = choose_start(self.backbone, self.weights, say=say)
-        recipe = RECIPES[self.recipe]
-        return replace(self, weights=weights, head=self.head or recipe.head, augment=self.augment or recipe.augment)
+        recipe, targets = RECIPES[self.recipe], user_path(self.targets) if self.targets else None
+        if targets and not targets.is_file():
+            raise InputError(f"There is no file {targets}; check the name.")
+        return replace(
+            self,
+            weights=weights,
+            head=self.head or recipe.head,
+            augment=self.augment or recipe.augment,
+            targets=str(targets) if targets else None,
+        )
 
     def phases(self) -> tuple[Phase, ...]:
         """The recipe's phases for this start, with the number of epochs asked for."""

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from ..data.tables import read_probabilities
 from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
 from ..evaluation.predictions import predict
-from ..files import replacing, write_json
+from ..files import replacing, sole_use, user_path, write_json
 from ..models.backbones import keras
 from ..models.networks import build_model, freeze, load_model
 from ..runtime.backend import prepare
@@ -36,13 +35,17 @@ from ..runtime.places import versions
 from .augment import Augment
 from .operations import AUGMENTS
 from .recipes import Settings
+from .records import read_record, require_same_data, resumed, waited
 
 #: What zipfile, NumPy and json raise for bytes that are damaged, or that are no state of a run.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
 
+#: What the record says of a run's end: forgotten while it goes on.
+_ENDED = ("best", "operating_point", "seconds", "ended")
+
 
 def train(
-    data: Data,
+    data: Data | Callable[[], Data],
     run: str | PathLike,
     settings: Settings | None = None,
     *,
@@ -54,13 +57,14 @@ def train(
 
     Parameters
     ----------
-    data : pcam_utils.data.sources.Data
+    data : pcam_utils.data.sources.Data, or callable that gives it
+        A callable is asked once all else has been checked: opening data may take minutes.
     run : path
         Gets best.keras (highest validation AUC), history.csv, run.json, valid_ids.txt and state.npz (to resume).
     settings : Settings, optional
-        Those of the recipe `course` if left out.
+        Those of the recipe `course`, or of the run that is resumed, if left out.
     resume : bool
-        Go on with an interrupted run, with the settings it was started with.
+        Go on with an interrupted run, or with one that shall have more epochs; other settings must be the run's own.
     say : callable
         Told one line at a time.
     progress : bool
@@ -74,7 +78,8 @@ def train(
     Raises
     ------
     InputError
-        If the run exists and `resume` is not set, or cannot be resumed, or the data cannot be trained on.
+        If the run exists and `resume` is not set, or cannot be resumed so, or is in use, or the data cannot be trained
+        on.
 
     Examples
     --------
@@ -82,31 +87,37 @@ def train(
     >>> record["best"]["val_auc"]  # doctest: +SKIP
     0.93
     """
-    run = Path(run)
-    record = _open_run(run, resume)
-    settings = (Settings(**record["settings"]) if record else settings or Settings()).settled(say)
-    prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
+    run = user_path(run)
+    with sole_use(run):
+        record = _open_run(run, resume)
+        settings = (
+            resumed(run, record, settings or Settings(**record["settings"])) if record else settings or Settings()
+        )
+        settings = settings.settled(say)
+        prepare(settings.seed, precision=settings.precision, deterministic=settings.deterministic, say=say)
+        scope = several_devices(settings.devices)
+        return _train(data() if callable(data) else data, run, settings, record, scope, say, progress)
+
+
+def _train(data, run, settings, record, scope, say, progress):
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed, progress=progress)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
     fingerprints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
-    if record and record["fingerprints"] != fingerprints:
-        raise InputError(
-            f"{run} was trained on other patches than {data.folder} holds now; "
-            "name the data that it was trained on, or begin another run."
-        )
-    scope = several_devices(settings.devices)
-    assert settings.head is not None  # it is settled
+    if record:
+        require_same_data(run, record, data, {"train": split.train, "valid": split.valid})
+    targets = _targets(split.train, settings.targets)
     with scope():
         model = build_model(settings.backbone, settings.weights, settings.head, say=say)
         trainee = behind_augmentation(model, settings.augment, seed=settings.seed)
-    record = record or _new_record(data, split, settings, fingerprints, model)
+    keeper = _Keeper(run, model, split.valid, settings.patience, say)
+    keeper.load(trainee)
+    record = record or _new_record(data, split, fingerprints, model)
+    record = {name: value for name, value in record.items() if name not in _ENDED}
+    record |= {"settings": asdict(settings), "phases": [asdict(phase) for phase in settings.phases()]}
     write_json(run / "run.json", record)
     if "valid" not in data.splits:
         with replacing(run / "valid_ids.txt") as temporary:
             temporary.write_text("\n".join(split.valid.ids) + "\n", encoding="utf-8")
-    targets = _targets(split.train, settings.targets)
-    keeper = _Keeper(run, model, split.valid, settings.patience, say)
-    keeper.load(trainee)
     with fused_batch_norm():  # the training step is traced inside fit
         history = _train_phases(trainee, scope, split, targets, settings, keeper, progress)
     return _finish(run, record, history, split)
@@ -122,55 +133,13 @@ def _open_run(run, resume):
     return None
 
 
-def read_record(run: str | PathLike) -> dict[str, Any]:
-    """Read the record of a run: run.json, as `train` returns it.
-
-    Parameters
-    ----------
-    run : path
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    InputError
-        If the folder is no run.
-    """
-    path = Path(run) / "run.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        Settings(**record["settings"])
-        return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run} is not a training run (no readable run.json); train one with 'pcam train'.") from error
-
-
-def read_history(run: str | PathLike) -> list[dict[str, str]]:
-    """Read history.csv of a run.
-
-    Parameters
-    ----------
-    run : path
-
-    Returns
-    -------
-    list of dict
-        A row an epoch: epoch, loss, val_loss, val_auc and seconds, as text.
-    """
-    with open(Path(run) / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _new_record(data, split, settings, fingerprints, model):
+def _new_record(data, split, fingerprints, model):
     return {
-        "settings": asdict(settings),
-        "phases": [asdict(phase) for phase in settings.phases()],
         "data": str(data.folder),
         "layout": data.layout,
         "simulated": data.simulated,
         "classes": list(data.classes),
+        "fit": data.fit,
         "split": split.how,
         "patches": {"train": len(split.train), "valid": len(split.valid)},
         "positives": {"train": int(split.train.labels.sum()), "valid": int(split.valid.labels.sum())},
@@ -315,7 +284,7 @@ class _Keeper(keras.callbacks.Callback):
     def stopped(self):
         """True once the AUC has not risen for `patience` epochs."""
         scores = [row["val_auc"] for row in self.history]
-        return self.patience is not None and bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.patience
+        return self.patience is not None and bool(scores) and waited(scores) >= self.patience
 
     def load(self, model):
         """Take up the state that an earlier process left, if there is one."""
@@ -351,9 +320,7 @@ class _Keeper(keras.callbacks.Callback):
             variable.assign(array)
 
     def on_epoch_end(self, epoch, logs=None):
-        probabilities = predict(self.network, self.valid, tta="none", progress=False)
-        if not np.isfinite(probabilities).all():
-            raise InputError(f"Training diverged in epoch {epoch + 1}: use float32 or another recipe, in a new run.")
+        probabilities = predict(self.network, self.valid, tta="none", progress=False)  # or that it diverged
         row = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
