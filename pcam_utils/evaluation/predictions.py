@@ -68,7 +68,7 @@ def predict(
     Raises
     ------
     InputError
-        If a name is unknown.
+        If a name is unknown, or what the model gives are no probabilities.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def predict_views(
     Raises
     ------
     InputError
-        If there is no such TTA.
+        If there is no such TTA, or what the model gives are no probabilities.
     """
     viewing = view_model(model, tta)
     out = np.empty((len(patches), len(TTA[tta])))
@@ -111,9 +111,24 @@ def predict_views(
             batch = patches.images[start : start + batch_size]
             # Filled up to full size: another shape would make the backend compile the network once more.
             full = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)])
-            out[start : start + len(batch)] = viewing.predict_on_batch(full)[: len(batch)]
+            out[start : start + len(batch)] = _require_probabilities(viewing.predict_on_batch(full)[: len(batch)])
             bar.update(len(batch))
     return out
+
+
+def _require_probabilities(found: np.ndarray) -> np.ndarray:
+    """Refuse what cannot be probabilities: with the first patches, before the work on the rest."""
+    if not np.isfinite(found).all():
+        raise InputError(
+            "The model gives nan, which is no number, so its training diverged; train it anew, in float32 or by "
+            "another recipe."
+        )
+    if found.min(initial=0) < 0 or found.max(initial=1) > 1:
+        raise InputError(
+            f"The model gives numbers from {found.min():.3g} to {found.max():.3g}, which are no probabilities; end it "
+            "in a sigmoid: keras.layers.Activation('sigmoid')."
+        )
+    return found
 
 
 def view_model(model: Any, tta: str) -> Any:

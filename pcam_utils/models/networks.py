@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.patches import SIZE
 from ..errors import InputError
+from ..files import user_path
 from . import shipped
 from .backbones import BACKBONES, keras
 from .starts import SHIPPED, choose_start, load_backbone
@@ -138,7 +141,8 @@ def load_model(path: str | Path) -> Any:
     Parameters
     ----------
     path : 'pcam', or path of a .keras file
-        The calibrated classifier that comes with this package, or one that `pcam train` kept.
+        The calibrated classifier that comes with this package, one that `pcam train` kept, or another that takes raw
+        patches and gives probabilities.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def load_model(path: str | Path) -> Any:
     Raises
     ------
     InputError
-        If there is no such file, or it holds no model of this course.
+        If there is no such file, or it holds no such model: also where it is not known how it wants its pixels scaled.
 
     Examples
     --------
@@ -157,19 +161,86 @@ def load_model(path: str | Path) -> Any:
     """
     if str(path) == "pcam":
         return _load_shipped()
-    path = Path(path)
+    path = user_path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, but a model file is needed; name its .keras file, or a run with --run.")
     if not path.is_file():
         raise InputError(f"There is no model file {path}; train one with 'pcam train', or name another.")
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a whole model file of Keras; train again or get it again.") from error
-    if model.input_shape != (None, SIZE, SIZE, 3) or model.output_shape != (None, 1):
+        if _is_whole(path):
+            said = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".:")
+            raise InputError(
+                f"{path} is a model that Keras {keras.__version__} cannot build here ({said}); "
+                "save it without layers of your own (Lambda too), with this version of Keras."
+            ) from error
         raise InputError(
-            f"{path} maps {model.input_shape} to {model.output_shape}, but (None, 96, 96, 3) to (None, 1) is needed; "
-            "name a model of this course."
-        )
+            f"{path} is not a whole model file of Keras (truncated, weights alone, or another kind of file); "
+            "save the whole model as .keras, or get it again."
+        ) from error
+    fault = _fault(model)
+    if fault:
+        raise InputError(f"{path} {fault}.")
     return model
+
+
+def _is_whole(path: Path) -> bool:
+    """True for a .keras file (a ZIP archive) all of which is there: then the fault is not the file's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist() and archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
+
+
+def _fault(model: Any) -> str | None:
+    """Why a model cannot be given raw patches and be taken at its word, and the way out; None if it can."""
+    takes, gives = (getattr(model, side, None) for side in ("input_shape", "output_shape"))
+    if gives == (None, 2):
+        return (
+            "gives two numbers for each patch, but the probability of tumour alone is needed; keep its column: "
+            "keras.Model(model.inputs, model.outputs[0][:, 1:])"
+        )
+    if takes != (None, SIZE, SIZE, 3) or gives != (None, 1):
+        return (
+            f"maps {takes} to {gives}, but (None, 96, 96, 3) to (None, 1) is needed; name a model that takes patches, "
+            "channels last, and gives one probability for each"
+        )
+    if not all(np.isfinite(array).all() for array in model.get_weights()):
+        return "holds weights that are no numbers (nan), so its training diverged; train it anew, or name another"
+    last = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", None)
+    if activation in ("linear", "softmax"):
+        given = (
+            "logits, not probabilities" if activation == "linear" else "1 for every patch (a softmax over one number)"
+        )
+        return f"ends in {activation}, so it gives {given}; end it in a sigmoid: keras.layers.Activation('sigmoid')"
+    if not _takes_raw(model):
+        return (
+            f"takes {model.inputs[0].dtype} and scales nothing itself, so it cannot be known whether it learned on "
+            "0 to 255 or on 0 to 1; put its scaling in front: keras.Sequential([keras.Input((96, 96, 3), "
+            "dtype='uint8'), keras.layers.Rescaling(1 / 255), model]), with 1.0 for 0 to 255"
+        )
+    return None
+
+
+def _takes_raw(model: Any) -> bool:
+    """True if it takes whole numbers, or scales before its first layer that has learned anything (or by arithmetic)."""
+    if "float" not in str(model.inputs[0].dtype):
+        return True
+    for step in getattr(model, "operations", model.layers):
+        if isinstance(step, (keras.layers.Rescaling, keras.layers.Normalization)):
+            return True
+        if type(step).__name__ in ("TrueDivide", "Divide", "Multiply"):
+            return True
+        if getattr(step, "inputs", None) and _takes_raw(step):  # a model as a part
+            return True
+        if getattr(step, "weights", ()):
+            return False
+    return False
 
 
 def _load_shipped() -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ..data.patches import SIZE
 from ..errors import InputError
+from ..files import user_path
+from ..runtime.backend import keras_home
 from . import shipped
 from .backbones import BACKBONES, Backbone
 
@@ -41,7 +45,7 @@ def choose_start(
     Raises
     ------
     InputError
-        If there is no such backbone.
+        If there is no such backbone, or it has no such weights.
 
     Examples
     --------
@@ -51,8 +55,17 @@ def choose_start(
     if backbone not in BACKBONES:
         raise InputError(f"'{backbone}' is no backbone; choose one of {', '.join(BACKBONES)}.")
     weights = os.environ.get("PCAM_WEIGHTS", "auto") if str(weights) == "auto" else str(weights)
-    if weights != "auto":
+    if weights == "pcam" and backbone != SHIPPED:
+        raise InputError(f"The weights 'pcam' are {SHIPPED}'s, not {backbone}'s; use 'auto', 'imagenet' or 'none'.")
+    if weights == "imagenet" and BACKBONES[backbone].imagenet_file is None:
+        raise InputError(f"{backbone} has no ImageNet weights; use weights 'none' or the path of a file.")
+    if weights in ("pcam", "imagenet", "none"):
         return weights
+    if weights != "auto":
+        path = user_path(weights)
+        if not path.is_file():
+            raise InputError(f"There is no file of weights {path}; use 'auto', 'imagenet', 'none' or an existing path.")
+        return str(path)
     if _imagenet_at_hand(BACKBONES[backbone]):
         return "imagenet"
     say("ImageNet's weights are neither cached nor within reach.")
@@ -88,8 +101,6 @@ def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = pri
     if weights == "none":
         say(f"{name} starts from random weights.")
     elif weights == "pcam":
-        if name != SHIPPED:
-            raise InputError(f"The weights 'pcam' are {SHIPPED}'s, not {name}'s; use 'auto', 'imagenet' or 'none'.")
         core.set_weights(shipped.read_weights()[:-2])
         say(f"{name} starts from the weights in this package (docs/model_card.md).")
     else:
@@ -103,22 +114,18 @@ def _make(backbone: Backbone, weights: str | None) -> Any:
 
 
 def _from_imagenet(backbone: Backbone, name: str, say: Callable[[str], object]) -> Any:
-    if backbone.imagenet_file is None:
-        raise InputError(f"{name} has no ImageNet weights; use weights 'none' or the path of a file.")
     try:
         core = _make(backbone, "imagenet")
     except Exception as error:  # Keras raises a bare Exception where the download fails
         raise InputError(
             f"ImageNet weights of {name} could not be had; connect to the internet, put {backbone.imagenet_file} into "
-            f"{_keras_models()}, name a file of weights, or start from random weights with 'none'."
+            f"{keras_home() / 'models'}, name a file of weights, or start from random weights with 'none'."
         ) from error
     say(f"{name} starts from ImageNet weights (Keras applications).")
     return core
 
 
 def _load_file(core: Any, name: str, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"There is no file of weights {path}; use 'auto', 'imagenet', 'none' or an existing path.")
     try:
         # Keras takes what fits and leaves the rest of a larger network's file without a word.
         if _count_arrays(path) != len(core.weights):
@@ -126,8 +133,10 @@ def _load_file(core: Any, name: str, path: Path) -> None:
         core.load_weights(path)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not hold weights of {name} (corrupt, or another network); name another."
+            f"{path} does not hold weights of {name} (corrupt, another network, or a whole model); name another."
         ) from error
+    if not all(np.isfinite(array).all() for array in core.get_weights()):
+        raise InputError(f"{path} holds weights that are no numbers (nan): its training diverged; name another.")
 
 
 def _count_arrays(path: Path) -> int:
@@ -137,19 +146,15 @@ def _count_arrays(path: Path) -> int:
     return sum(not name.startswith(("optimizer", "_optimizer")) for name in names)
 
 
-def _keras_models() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
-
-
 def _imagenet_at_hand(backbone: Backbone) -> bool:
-    """True if the file is cached, or the server that holds it answers within a few seconds."""
+    """True if the whole file is cached, or the server that holds it answers within a few seconds."""
     if backbone.imagenet_file is None:
         return False
-    if (_keras_models() / backbone.imagenet_file).exists():
-        return True
+    with suppress(OSError), h5py.File(keras_home() / "models" / backbone.imagenet_file, "r"):
+        return True  # of a download that broke off, HDF5 says so
     import requests
 
     try:
         return requests.head("https://storage.googleapis.com/tensorflow/", timeout=3).status_code < 500
-    except requests.RequestException:
+    except OSError:  # also what requests raises where its file of certificates is missing
         return False
