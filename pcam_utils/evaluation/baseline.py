@@ -12,6 +12,7 @@ from ..data.patches import CENTRE
 from ..errors import InputError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FEWEST = 40  # training patches: a tree's leaf holds 20, and with one leaf it tells nothing apart
 BATCH = 256  # patches in memory at once
 
 
@@ -49,6 +50,14 @@ def _features(batch):
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
+def require_enough(labels: NDArray[Any]) -> None:
+    """Raise `InputError` if nothing can be learned from so few training labels, or from one class."""
+    if set(np.unique(labels).tolist()) != {0, 1}:
+        raise InputError(f"The training labels hold {np.unique(labels).tolist()}: give both 0 and 1, and nothing else.")
+    if len(labels) < FEWEST:
+        raise InputError(f"Colour cannot be learned from {len(labels)} training patches: give {FEWEST} or more.")
+
+
 def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, seed: int = 0) -> NDArray[np.float64]:
     """Score patches by colour alone, with gradient boosting on `colour_features`.
 
@@ -69,7 +78,7 @@ def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, se
     Raises
     ------
     InputError
-        If there is not one label per training patch, or only one class.
+        If there is not one label per training patch, or only one class, or fewer than `FEWEST` training patches.
 
     Examples
     --------
@@ -82,8 +91,7 @@ def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, se
         raise InputError(
             f"There are {len(labels)} labels for {len(train_images)} training patches: give one label per patch."
         )
-    if set(np.unique(labels).tolist()) != {0, 1}:
-        raise InputError(f"The training labels hold {np.unique(labels).tolist()}: give both 0 and 1, and nothing else.")
+    require_enough(labels)
     model = HistGradientBoostingClassifier(random_state=seed)
     model.fit(colour_features(train_images), labels)
     return model.predict_proba(colour_features(images))[:, 1]

@@ -12,6 +12,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from ..errors import InputError
 from .calibration import expected_calibration_error
 
+#: Slides, or patches, of each class that an interval needs. All of fewer than six lie on one side of the truth more
+#: often than one time in twenty (2 · 0.5⁵ = 0.06): no draws among them can give an interval of 95 %.
+FEWEST_GROUPS = 6
+
 
 def evaluate(
     labels: ArrayLike,
@@ -37,9 +41,9 @@ def evaluate(
     Returns
     -------
     dict
-        auc, auc_low, auc_high (95 % interval), interval (how it was drawn), calibration_error (15 bins of equal size),
-        patches, positives, slides, and operating_points: name to threshold, sensitivity, specificity, and the four
-        counts.
+        auc, auc_low, auc_high (95 % interval), interval (how it was drawn, or why there is none), calibration_error
+        (15 bins of equal size), patches, positives, slides, and operating_points: name to threshold, sensitivity,
+        specificity, and the four counts.
 
     Raises
     ------
@@ -50,18 +54,17 @@ def evaluate(
     --------
     >>> scores = evaluate([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
     >>> scores["auc"], scores["patches"], scores["interval"]
-    (0.75, 4, '95 % bootstrap, patches drawn')
+    (0.75, 4, 'none: 2 patches without tumour and 2 with it, but 6 of each are needed')
     """
     labels = np.asarray(labels)
-    by_slide = slides is not None and len(np.unique(slides)) > 1
-    low, high = auc_interval(labels, probabilities, groups=slides if by_slide else None, seed=seed)
+    low, high = auc_interval(labels, probabilities, groups=slides, seed=seed)
     points = {"half": 0.5, **(thresholds or {})}
     return {
         "auc": float(roc_auc_score(labels, probabilities)),
         "auc_low": low,
         "auc_high": high,
         "calibration_error": expected_calibration_error(labels, probabilities),
-        "interval": f"95 % bootstrap, {'whole slides' if by_slide else 'patches'} drawn",
+        "interval": _how_drawn(labels, slides),
         "patches": len(labels),
         "positives": int(np.sum(labels)),
         "slides": len(np.unique(slides)) if slides is not None else None,
@@ -150,7 +153,8 @@ def auc_interval(
     Returns
     -------
     tuple of float
-        Lower and upper end: percentiles of the drawn AUCs (Efron and Tibshirani 1993, chapter 13).
+        Lower and upper end: percentiles of the drawn AUCs (Efron and Tibshirani 1993, chapter 13). Both are nan where
+        a class comes from fewer than `FEWEST_GROUPS` groups.
 
     Raises
     ------
@@ -191,7 +195,7 @@ def auc_difference(
     Returns
     -------
     tuple of float
-        The difference, and the lower and upper end of its interval.
+        The difference, and the lower and upper end of its interval, nan as in `auc_interval`.
 
     Raises
     ------
@@ -209,17 +213,33 @@ def auc_difference(
     return float(difference), *_middle(drawn[:, 0] - drawn[:, 1], level)
 
 
+def _groups_of_each_class(labels, groups):
+    labels = np.asarray(labels)
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    return [len(np.unique(groups[labels == label])) for label in (0, 1)]
+
+
+def _how_drawn(labels, slides):
+    without, with_tumour = _groups_of_each_class(labels, slides)
+    drawn = "patches" if slides is None else "slides"
+    if min(without, with_tumour) >= FEWEST_GROUPS:
+        return f"95 % bootstrap, {'whole ' if drawn == 'slides' else ''}{drawn} drawn"
+    return f"none: {without} {drawn} without tumour and {with_tumour} with it, but {FEWEST_GROUPS} of each are needed"
+
+
 def _drawn_aucs(labels, scores, groups, draws, seed):
     """(draws, len(scores)) AUCs of patches, or whole groups, drawn with replacement."""
     rng = np.random.default_rng(seed)
     _, member = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
     number = member.max() + 1
     ranked = [_ranked(labels, score) for score in scores]
+    if min(_groups_of_each_class(labels, groups)) < FEWEST_GROUPS:
+        return np.full((1, len(scores)), np.nan)
     drawn = []
     while len(drawn) < draws:
         weights = np.bincount(rng.integers(0, number, number), minlength=number)[member]
         aucs = [_weighted_auc(positive, place, weights) for positive, place in ranked]
-        # Draws without both classes have no AUC; they are rare unless there are very few groups.
+        # Draws without both classes have no AUC; they are rare, since there are enough groups.
         if np.isfinite(aucs).all():
             drawn.append(aucs)
     return np.array(drawn)

@@ -38,7 +38,7 @@ def plot_roc(
     name : str, optional
         Of the model, for the legend.
     interval : (float, float), optional
-        Ends of the AUC's 95 % interval.
+        Ends of the AUC's 95 % interval; nan if there is none.
     point : dict, optional
         From `pcam_utils.evaluation.metrics.operating_point`.
     simulated : bool
@@ -55,11 +55,12 @@ def plot_roc(
     >>> ax.get_legend().get_texts()[0].get_text()
     'network: AUC 0.750'
     """
-    ax = _axes(ax)
+    ax = make_axes(ax)
     display = RocCurveDisplay.from_predictions(labels, probabilities, name=name, ax=ax)
     display.line_.set_color(COLOURS[1])
+    low, high = interval or (np.nan, np.nan)
     label = f"{name or 'model'}: AUC {display.roc_auc:.3f}"
-    display.line_.set_label(label + (f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""))
+    display.line_.set_label(label + (f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low) else ""))
     ax.plot([0, 1], [0, 1], "--", color=COLOURS["chance"], label="chance: AUC 0.5")
     if point:
         ax.plot(1 - point["specificity"], point["sensitivity"], "o", color=COLOURS[0], label=_point_label(point))
@@ -92,7 +93,7 @@ def plot_precision_recall(
     >>> plot_precision_recall([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]).get_xlabel()
     'sensitivity (recall)'
     """
-    ax = _axes(ax)
+    ax = make_axes(ax)
     display = PrecisionRecallDisplay.from_predictions(labels, probabilities, name=name, ax=ax)
     display.line_.set_color(COLOURS[1])
     ax.set(xlabel="sensitivity (recall)", ylabel="precision", title=_title("Precision and recall", simulated))
@@ -122,7 +123,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], *, simulated: bool = Fals
     >>> plot_history(rows, simulated=True).get_title()
     'Training (simulated patches)'
     """
-    ax = _axes(ax)
+    ax = make_axes(ax)
     epochs = [int(row["epoch"]) for row in history]
     ax.plot(epochs, [float(row["loss"]) for row in history], "o-", color=COLOURS[0], label="training loss")
     ax.plot(epochs, [float(row["val_loss"]) for row in history], "s--", color=COLOURS[0], label="validation loss")
@@ -167,7 +168,7 @@ def plot_patches(
     rows = -(-len(patches) // columns)
     gap, size = 4, patches.images.shape[1]
     canvas = np.full((rows * (size + gap), columns * (size + gap), 3), 255, np.uint8)
-    ax = _axes(ax, figsize=(columns * 1.1, rows * 1.1 + 0.8))
+    ax = make_axes(ax, figsize=(columns * 1.1, rows * 1.1 + 0.8))
     for place, image in enumerate(patches.images[:]):
         top, left = place // columns * (size + gap), place % columns * (size + gap)
         canvas[top : top + size, left : left + size] = image
@@ -185,7 +186,7 @@ def plot_patches(
     return ax
 
 
-def _axes(ax, **kwargs):
+def make_axes(ax, **kwargs):
     return plt.subplots(layout="constrained", **kwargs)[1] if ax is None else ax
 
 
