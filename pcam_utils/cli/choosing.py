@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.patches import Patches
+from ..data.contents import say_classes
+from ..data.layouts import PCAM_CLASSES
+from ..data.meanings import mean_the_same
+from ..data.patches import Patches, has_fingerprint
 from ..data.sources import Data
 from ..errors import InputError
 from ..models import shipped
 from ..models.networks import load_model
-from ..training.run import read_record
+from ..training.records import read_record
 
 
 def choose_model(run: Path | None = None, model: str | Path | None = None) -> tuple[Any, dict[str, Any]]:
@@ -43,12 +46,45 @@ def choose_model(run: Path | None = None, model: str | Path | None = None) -> tu
             raise InputError(f"{run} has no best.keras yet; finish an epoch with 'pcam train --resume'.")
         return load_model(run / "best.keras"), record
     if model is None or str(model) == "pcam":
-        return load_model("pcam"), shipped.read_record()
+        return load_model("pcam"), {"classes": PCAM_CLASSES, **shipped.read_record()}
     return load_model(model), {}
 
 
+def require_same_meaning(data: Data, record: dict[str, Any], *, chosen: bool = False) -> None:
+    """Refuse data whose 0 and 1 mean something else than the model's, or whose images were fitted in another way.
+
+    Parameters
+    ----------
+    data : pcam_utils.data.sources.Data
+    record : dict
+        From `choose_model`; what it does not say is not compared.
+    chosen : bool
+        The person has said which class is 1, which counts where names do not tell.
+
+    Raises
+    ------
+    InputError
+    """
+    theirs = record.get("classes")
+    labelled = any(patches.labels is not None for patches in data.splits.values())
+    if labelled and theirs and len(data.classes) == 2:
+        same = mean_the_same(theirs, data.classes)
+        if same is False or (same is None and not chosen):
+            raise InputError(
+                f"To the model {say_classes(theirs)}, but to {data.folder} {say_classes(data.classes)}; "
+                "say with --positive which folder is the model's 1, or choose other data."
+            )
+    fit = record.get("fit")
+    if fit is not None and data.fit != fit:
+        raise InputError(f"The model learned from images of --fit {fit}; ask for the same here.")
+
+
 def choose_split(
-    open_data: Callable[..., Data], split: str | None = None, labels: Path | None = None, run: Path | None = None
+    open_data: Callable[..., Data],
+    split: str | None = None,
+    labels: Path | None = None,
+    run: Path | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> Patches:
     """The labelled patches to score on: the split asked for, else what `Data.default_split` names.
 
@@ -62,6 +98,8 @@ def choose_split(
     labels : path, optional
         CSV with labels of a split that has none.
     run : path, optional
+    record : dict, optional
+        Of the run: tells whether the data are those that it was trained on.
 
     Returns
     -------
@@ -74,7 +112,7 @@ def choose_split(
             return data.split(split).require_both_classes()
     valid_ids = Path(run) / "valid_ids.txt" if run else None
     if split == "valid" and valid_ids and valid_ids.exists():
-        return _kept_valid(open_data(only=("train",)).split("train"), valid_ids)
+        return _kept_valid(open_data(only=("train",)), valid_ids, record or {})
     return open_data(only=(split,), labels=labels).split(split).require_both_classes()
 
 
@@ -84,8 +122,15 @@ def choose_images(open_data: Callable[..., Data], split: str | None = None) -> P
     return data.split(split or data.default_split())
 
 
-def _kept_valid(train: Patches, valid_ids: Path) -> Patches:
-    kept = np.isin(train.ids, valid_ids.read_text(encoding="utf-8").split("\n"))
-    if not kept.any():
-        raise InputError(f"None of the patches that {valid_ids} names is in the data; name the data of that run.")
-    return replace(train.take(kept), name="valid").require_both_classes()
+def _kept_valid(data: Data, valid_ids: Path, record: Mapping[str, Any]) -> Patches:
+    """The run's own validation patches: found by their ids, and proved by their pixels and labels."""
+    train, ids = data.split("train"), valid_ids.read_text(encoding="utf-8").split()
+    kept = np.isin(train.ids, ids)
+    valid, known = replace(train.take(kept), name="valid"), record.get("fingerprints", {}).get("valid")
+    if kept.sum() < len(set(ids)) or (known and not has_fingerprint(valid, known)):
+        raise InputError(
+            f"{data.folder} holds other patches than the run learned from: of the {len(ids):,} that {valid_ids} names, "
+            f"{kept.sum():,} are there by name, and not the same pixels and labels in the same order; name the run's "
+            "own data, or score all of these with --split train."
+        )
+    return valid.require_both_classes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,9 @@ def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        folder, layout, simulated, classes, and splits: name to patches, positives, negatives (None where unlabelled),
-        slides (None where unknown), repeats (patches equal to an earlier one), blank, fingerprint; and shared_slides:
-        slides that are in more than one split.
+        folder, layout, simulated, classes, notes (such as what was left out), and splits: name to patches, positives,
+        negatives (None where unlabelled), slides (None where unknown), repeats (patches equal to an earlier one),
+        blank, fingerprint; and shared_slides: slides that are in more than one split.
     """
     splits = {name: _describe_split(patches, progress) for name, patches in data.splits.items()}
     slides = [set(patches.slides) for patches in data.splits.values() if patches.slides is not None]
@@ -36,6 +37,7 @@ def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
         "layout": data.layout,
         "simulated": data.simulated,
         "classes": list(data.classes),
+        "notes": list(data.notes),
         "splits": splits,
         "shared_slides": shared if slides else None,
     }
@@ -47,15 +49,15 @@ def _describe_split(patches: Patches, progress: bool) -> dict[str, Any]:
         for batch in patches.batches():
             blank += int(is_blank(batch).sum())
             bar.update(len(batch))
-    labels = patches.labels
+    labels, hashes = patches.labels, content_hashes(patches, progress=progress)
     return {
         "patches": len(patches),
         "positives": None if labels is None else int(np.count_nonzero(labels)),
         "negatives": None if labels is None else int(np.count_nonzero(labels == 0)),
         "slides": len(np.unique(patches.slides)) if patches.slides is not None else None,
         "blank": blank,
-        "repeats": len(patches) - len(np.unique(content_hashes(patches, progress=progress))),
-        "fingerprint": fingerprint(patches),
+        "repeats": len(patches) - len(np.unique(hashes)),
+        "fingerprint": fingerprint(patches, hashes),
     }
 
 
@@ -76,6 +78,8 @@ def as_table(facts: dict[str, Any]) -> str:
     """The facts of `describe` as lines for a person."""
     kind = "simulated pictures, not patients' tissue" if facts["simulated"] else "as found, no mark of being simulated"
     lines = [f"{facts['folder']}: layout '{facts['layout']}', {kind}"]
+    if any(split["positives"] is not None for split in facts["splits"].values()):
+        lines.append(say_classes(facts["classes"]))
     columns = ("patches", "negatives", "positives", "slides", "repeats", "blank")
     lines.append("split  " + "".join(f"{column:>11}" for column in columns))
     for name, split in facts["splits"].items():
@@ -83,4 +87,9 @@ def as_table(facts: dict[str, Any]) -> str:
         lines.append(f"{name:<7}" + "".join(f"{cell:>11}" for cell in cells))
     if facts["shared_slides"] is not None:
         lines.append(f"slides in more than one split: {facts['shared_slides']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *facts["notes"]])
+
+
+def say_classes(classes: Sequence[str]) -> str:
+    """What 0 and 1 mean, or which classes there are, in a line."""
+    return f"0 = {classes[0]}, 1 = {classes[1]}" if len(classes) == 2 else f"classes: {', '.join(classes)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,14 +62,17 @@ class Found:
     ----------
     splits : dict of str to Pictures, or to a function that opens Patches
     classes : tuple of str
+    left_out : list of str
+        What was seen and is not used, in a few words each.
     notes : list of str
-        What a person should know, such as what was left out.
+        What else a person should know, a sentence each.
     instead : str
         What can be done about a split that is not there.
     """
 
     splits: dict[str, Pictures | Callable[[], Patches]]
     classes: tuple[str, ...] = PCAM_CLASSES
+    left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     instead: str = "choose another, or get its files"
 
@@ -197,18 +200,18 @@ def _read_kaggle(listing: Listing, ask: Ask) -> Found:
     found = Found({})
     if "train_labels.csv" in listing.files[""]:
         labels = read_labels(listing.root / "train_labels.csv")
-        found.splits["train"] = _kaggle_split(listing, "train", "train_labels.csv", labels, ask, found.notes)
+        found.splits["train"] = _kaggle_split(listing, "train", "train_labels.csv", labels, ask, found.left_out)
     if "sample_submission.csv" in listing.files[""]:
         rows = dict.fromkeys(read_keyed(listing.root / "sample_submission.csv", "id"))
-        found.splits["test"] = _kaggle_split(listing, "test", "sample_submission.csv", rows, ask, found.notes)
+        found.splits["test"] = _kaggle_split(listing, "test", "sample_submission.csv", rows, ask, found.left_out)
     elif listing.pictures_below("test"):
         rows = dict.fromkeys(sorted(map(_stem, listing.pictures_below("test"))))
-        found.splits["test"] = _kaggle_split(listing, "test", "test", rows, ask, found.notes)
+        found.splits["test"] = _kaggle_split(listing, "test", "test", rows, ask, found.left_out)
     return found
 
 
 def _kaggle_split(
-    listing: Listing, split: str, table: str, rows: dict[str, int | None], ask: Ask, notes: list[str]
+    listing: Listing, split: str, table: str, rows: Mapping[str, int | None], ask: Ask, left_out: list[str]
 ) -> Pictures:
     where, csv_path = listing.root / split, listing.root / table
     files = listing.pictures_below(split)
@@ -229,7 +232,7 @@ def _kaggle_split(
             f"{f' (such as {extra})' if extra else ''}; get both again, or use what both have with --overlap."
         )
     if no_image or no_row:
-        notes.append(f"{no_image:,} rows of {table} without an image, {no_row:,} images of {split} without a row")
+        left_out.append(f"{no_image:,} rows of {table} without an image, {no_row:,} images of {split} without a row")
     ids = [with_row[key] for key in rows if key in with_row]
     return Pictures(
         [by_id[i] for i in ids],
@@ -274,14 +277,18 @@ def _read_wilds(listing: Listing, ask: Ask) -> Found:
     found = Found({}, classes=("no tumour", "tumour"))
     for split in SPLITS:
         rows = [row for row, name in enumerate(splits) if name == split and files[row] in there]
-        chosen = [[column[row] for row in rows] for column in (files, labels, slides)]
         if rows:
-            found.splits[split] = Pictures(chosen[0], [os.path.splitext(file)[0] for file in chosen[0]], *chosen[1:])
+            found.splits[split] = Pictures(
+                [files[row] for row in rows],
+                [os.path.splitext(files[row])[0] for row in rows],
+                [labels[row] for row in rows],
+                [slides[row] for row in rows],
+            )
     apart = splits.count("")
     if apart:
-        found.notes.append(f"{apart:,} rows that WILDS keeps to validate within the training hospitals (id_val)")
+        found.left_out.append(f"{apart:,} rows that WILDS keeps to validate within the training hospitals (id_val)")
     if missing:
-        found.notes.append(f"{len(missing):,} rows of metadata.csv without an image")
+        found.left_out.append(f"{len(missing):,} rows of metadata.csv without an image")
     return found
 
 
@@ -309,7 +316,9 @@ def _classes(names: Sequence[str], where: Path, ask: Ask) -> tuple[tuple[str, ..
     return (", ".join(others), chosen[0]), {name: int(name in chosen) for name in names}
 
 
-def _by_folder(files: Sequence[str], labels: dict[str, int] | None, slides: Callable[[str], str] | None = None):
+def _by_folder(
+    files: Sequence[str], labels: dict[str, int] | None, slides: Callable[[str], str] | None = None
+) -> Pictures:
     """Pictures whose folder's name is their class: those of label 0 first."""
     if labels is not None:
         files = sorted(files, key=lambda file: labels[_folder_name(file)])  # stable
@@ -335,14 +344,11 @@ def _require_pictures(listing: Listing, folders: Sequence[str]) -> None:
             )
 
 
-def _many(count: int) -> str:
-    return f"its {count} folders may be classes: {LESSON_15}"
-
-
 def _found(splits: dict[str, Any], classes: tuple[str, ...], labels: dict[str, int] | None) -> Found:
-    if labels is None:
-        return Found(splits, classes, [], _many(len(classes)))
-    return Found(splits, classes)
+    if labels is not None:
+        return Found(splits, classes)
+    many = f"its {len(classes)} folders may be classes: {LESSON_15}"
+    return Found(splits, classes, notes=[f"No patch has a label here: {many}."], instead=many)
 
 
 def _is_splits(listing: Listing) -> bool:
@@ -417,9 +423,8 @@ def _read_breakhis(listing: Listing, ask: Ask) -> Found:
         [match[2] for match in said if match],
     )
     scales = sorted({_folder_name(file) for file in files})
-    return Found(
-        {"train": pictures}, classes, [f"nothing, but {', '.join(scales)} are mixed"] if len(scales) > 1 else []
-    )
+    mixed = [f"Images at {', '.join(scales)} are mixed."] if len(scales) > 1 else []
+    return Found({"train": pictures}, classes, notes=mixed)
 
 
 def _is_classes(listing: Listing) -> bool:

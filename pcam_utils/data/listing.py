@@ -107,7 +107,8 @@ class Listing:
 
     def left_out(self, used: Collection[str]) -> list[str]:
         """In words, with an example each, what is there that may be a picture and is not among those used."""
-        used, odd = set(used), {}
+        used = set(used)
+        odd: dict[str, list[str]] = {}
         for path in (path for files in self.files.values() for path in files if path not in used):
             suffix = os.path.splitext(path)[1].lower()
             if suffix in IMAGE_SUFFIXES:

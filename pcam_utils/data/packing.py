@@ -136,7 +136,7 @@ def read_image(file: str | os.PathLike, fit: str | None = None) -> NDArray[np.ui
             raise InputError(f"{file} may not be read; change its permissions.") from error
         raise InputError(f"{file} is not a readable image; get it again or remove it.") from error
     if mode == "RGBA":
-        if image.getextrema()[3] != (255, 255):
+        if image.getchannel("A").getextrema() != (255, 255):
             raise InputError(f"{file} is stored as RGBA and partly see-through, but 8-bit RGB is needed; convert it.")
         image, mode = image.convert("RGB"), "RGB"
     if mode != "RGB":

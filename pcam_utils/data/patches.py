@@ -223,20 +223,44 @@ def content_hashes(patches: Patches, *, progress: bool = True) -> NDArray[np.str
     return np.array(hashes)
 
 
-def fingerprint(patches: Patches, looks: int = 64) -> str:
-    """Short digest that tells two data sets apart: count, labels, and the pixels of evenly spread patches.
+def fingerprint(patches: Patches, hashes: NDArray[np.str_] | None = None) -> str:
+    """Short digest that tells two data sets apart: the labels and pixels of all patches, in their order.
+
+    Parameters
+    ----------
+    patches : Patches
+    hashes : (N,) str, optional
+        From `content_hashes`; computed if left out, which reads every patch.
 
     Returns
     -------
     str
-        16 hexadecimal digits.
+        24 hexadecimal digits.
     """
+    digest = _digest(patches)
+    for content in content_hashes(patches, progress=False) if hashes is None else hashes:
+        digest.update(str(content).encode())
+    return digest.hexdigest()[:24]
+
+
+def has_fingerprint(patches: Patches, known: str) -> bool:
+    """Tell whether a fingerprint that was written down is that of these patches.
+
+    One of 16 digits is from an earlier version, which looked at 64 patches alone.
+    """
+    if len(known) != 16:
+        return fingerprint(patches) == known
+    digest = _digest(patches)
+    for row in np.unique(np.linspace(0, len(patches) - 1, 64).astype(int)):
+        digest.update(patches.images[int(row)].tobytes())
+    return digest.hexdigest()[:16] == known
+
+
+def _digest(patches):
     digest = hashlib.sha256(str(len(patches)).encode())
     if patches.labels is not None:
         digest.update(patches.labels.astype(np.uint8).tobytes())
-    for row in np.unique(np.linspace(0, len(patches) - 1, looks).astype(int)):
-        digest.update(patches.images[int(row)].tobytes())
-    return digest.hexdigest()[:16]
+    return digest
 
 
 def is_blank(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -181,13 +181,22 @@ def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Dat
     found = layout.read(listing, ask)
     used = [file for split in found.splits.values() if isinstance(split, Pictures) for file in split.files]
     splits = {
-        name: _packed(listing, name, split, fit, ask, found.notes) if isinstance(split, Pictures) else split()
+        name: _packed(listing, name, split, fit, ask, found.left_out) if isinstance(split, Pictures) else split()
         for name, split in found.splits.items()
         if name in only or name == "images"
     }
-    left_out = listing.left_out(used) + found.notes
-    notes = (f"{listing.root}: {len(used):,} images are used, and left out {'; '.join(left_out)}.",) if left_out else ()
-    return Data(listing.root, layout.name, splits, found.classes, fit, notes, tuple(found.splits), found.instead)
+    left_out = listing.left_out(used) + found.left_out
+    notes = [f"{len(used):,} images are used; left out: {'; '.join(left_out)}."] if left_out else []
+    return Data(
+        folder=listing.root,
+        layout=layout.name,
+        splits=splits,
+        classes=found.classes,
+        fit=fit,
+        notes=(*notes, *found.notes),
+        has=tuple(found.splits),
+        instead=found.instead,
+    )
 
 
 def _recognise(listing: Listing) -> tuple[Layout, Listing]:
@@ -207,13 +216,13 @@ def _recognise(listing: Listing) -> tuple[Layout, Listing]:
     )
 
 
-def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: Ask, notes: list[str]) -> Patches:
+def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: Ask, left_out: list[str]) -> Patches:
     """Decode the pictures of one split, or find them decoded, and make them `Patches`."""
     ids = require_unique(split.ids, listing.root)
     slides = split.slides if split.slides is not None else _slides(listing, name, ids.tolist(), ask)
     known = [row for row in range(len(ids)) if slides is None or slides[row] is not None]
     if len(known) < len(ids):
-        notes.append(f"{len(ids) - len(known):,} images of {name} whose slide is not known")
+        left_out.append(f"{len(ids) - len(known):,} images of {name} whose slide is not known")
     # Fitted images no longer are what their names promise.
     content_ids = split.content_ids and fit is None and len(ids) > 0
     root = os.fspath(listing.root)
@@ -255,7 +264,7 @@ def _with_labels(data: Data, path: str | os.PathLike, overlap: bool) -> Data:
     labels = read_labels(path)
     without = [patches for patches in data.splits.values() if patches.labels is None]
     if not without:
-        raise InputError(f"{path} is not needed, as every split of {data.folder} has its own labels; leave it out.")
+        raise InputError(f"{path} is not needed, as no split of {data.folder} is without labels here; leave it out.")
     found = [join(patches.ids.tolist(), labels) for patches in without]
     counts = [sum(label is not None for label in column) for column in found]
     best = int(np.argmax(counts))

@@ -114,7 +114,8 @@ def read_archived(path: Path, name: str) -> NDArray[Any]:
     """An array of an npz file, in memory."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return archive[name]
+            array: NDArray[Any] = archive[name]
+            return array
     except _DAMAGED as error:
         raise InputError(f"'{name}' in {path} cannot be read ({error}); save it as plain numbers or text.") from error
 
