@@ -193,15 +193,15 @@ def _npz_split(path: Path, split: str, x: str, y: str | None) -> Patches:
 
 
 def _is_kaggle(listing: Listing) -> bool:
-    return bool({"train_labels.csv", "sample_submission.csv"} & set(listing.files[""]))
+    return listing.has("train_labels.csv") or listing.has("sample_submission.csv")
 
 
 def _read_kaggle(listing: Listing, ask: Ask) -> Found:
     found = Found({})
-    if "train_labels.csv" in listing.files[""]:
+    if listing.has("train_labels.csv"):
         labels = read_labels(listing.root / "train_labels.csv")
         found.splits["train"] = _kaggle_split(listing, "train", "train_labels.csv", labels, ask, found.left_out)
-    if "sample_submission.csv" in listing.files[""]:
+    if listing.has("sample_submission.csv"):
         rows = dict.fromkeys(read_keyed(listing.root / "sample_submission.csv", "id"))
         found.splits["test"] = _kaggle_split(listing, "test", "sample_submission.csv", rows, ask, found.left_out)
     elif listing.pictures_below("test"):

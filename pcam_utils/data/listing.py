@@ -67,6 +67,10 @@ class Listing:
             if not f"{real}/".startswith(f"{inside}/"):  # a link to a folder that it is in has no end
                 self._look(path, inside)
 
+    def has(self, name: str) -> bool:
+        """Whether something of this name lies in the root."""
+        return name in self.files[""] or name in self.files
+
     def pictures(self, folder: str = "") -> list[str]:
         """The pictures in one folder, not below it."""
         return [path for path in self.files.get(folder, ()) if path.lower().endswith(IMAGE_SUFFIXES)]

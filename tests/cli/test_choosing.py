@@ -55,7 +55,7 @@ def test_training_patches_are_never_taken_for_want_of_others(pcam_folder, tmp_pa
         (tmp_path / "classes" / str(row % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "classes" / str(row % 2) / f"{row}.png")
     for folder in (tmp_path / "classes", pcam_folder(splits=("train",))):
-        with pytest.raises(InputError, match=f"has no split '{missing}' here; choose another"):
+        with pytest.raises(InputError, match=f"has no split '{missing}' here, only train; choose another"):
             choose(functools.partial(open_data, folder))
 
 

@@ -61,6 +61,7 @@ def test_bars_are_shown_while_patches_are_read_where_they_are_wanted(folder, bar
 def test_the_table_lines_up_and_says_what_is_unknown(folder):
     lines = as_table(describe(open_data(folder))).splitlines()
     assert lines[0] == f"{folder}: layout 'pcam', as found, no mark of being simulated"
+    assert lines.pop(1) == "0 = no tumour in the centre, 1 = tumour in the centre"
     assert lines[1].split() == ["split", "patches", "negatives", "positives", "slides", "repeats", "blank"]
     assert lines[2].split() == ["train", "12", "8", "4", "2", "3", "2"]
     assert lines[4].split() == ["test", "12", "unknown", "unknown", "2", "0", "0"]
