@@ -17,12 +17,6 @@ from typing import Any
 
 from .errors import InputError, reason
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-    import msvcrt
-
 
 @contextmanager
 def replacing(
@@ -144,7 +138,7 @@ def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
 def sole_use(folder: str | os.PathLike) -> Iterator[None]:
     """Keep a folder for this process; made if missing, and gone again if nothing was put into it.
 
-    The lock is the system's: it ends with the process, however that ends. Where a disk knows no locks, there is none.
+    The lock is the system's: it ends with the process, however that ends.
 
     Raises
     ------
@@ -157,36 +151,27 @@ def sole_use(folder: str | os.PathLike) -> Iterator[None]:
     ...     Path("runs/first").is_dir()
     True
     """
+    import filelock  # starts asyncio, which hardly any command needs
+
     folder = Path(folder)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
     with disk_errors(folder):
         missing = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder / ".lock"
-        lock.touch()
-    with open(lock, "ab") as file:
-        if not _lock(file.fileno()):
-            raise InputError(f"{folder} is in use by another process; wait until that ends, or name another folder.")
         try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows removes no open file, and the folder may hold more than the lock
-                lock.unlink()
-                if missing:
-                    folder.rmdir()
-
-
-def _lock(file: int) -> bool:
-    """Lock an open file; False if another process has it, or has just removed it."""
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise InputError(
+                f"Another process works in {folder}; wait until it ends, or name another folder."
+            ) from error
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # this disk knows no locks
-        return True
-    return os.fstat(file).st_nlink > 0
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file, and the folder may hold more than the lock
+            (folder / ".lock").unlink()
+            if missing:
+                folder.rmdir()
+        lock.release()
 
 
 def require_room(path: str | os.PathLike, size: int, *, instead: str = "choose another place") -> None:

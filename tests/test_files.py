@@ -1,14 +1,20 @@
 import errno
 import json
+import math
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import tempfile
 import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pcam_utils.errors import InputError, reason
-from pcam_utils.files import replacing, require_room, write_json
+from pcam_utils.files import replacing, require_place, require_room, sole_use, to_json, user_path, write_json
 
 
 def test_the_file_appears_only_once_the_block_ends_well(tmp_path):
@@ -144,3 +150,103 @@ def test_reason_is_one_line_even_where_h5py_says_more():
     assert reason(OSError(errno.ENOSPC, "write failed: time = Mon\n, filename")) == os.strerror(errno.ENOSPC)
     assert reason(OSError("inflate failed\nmore")) == "inflate failed"
     assert reason(OSError()) == "unknown error"
+
+
+# Places and locks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_tried_beforehand_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").write_text("old")
+    before = sorted(tmp_path.rglob("*"))
+    require_place(tmp_path / "file")
+    require_place(tmp_path / "new" / "deeper" / "file")
+    require_place(tmp_path, folder=True)
+    require_place(tmp_path / "new" / "folder", folder=True)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "place, folder, says",
+    [
+        ("", False, "Is a directory"),
+        ("file/out.csv", False, "Not a directory"),
+        ("file", True, "Not a directory"),
+        ("x" * 300, False, "File name too long"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="words of the system")
+def test_a_place_where_nothing_can_be_written_is_refused(tmp_path, place, folder, says):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=rf"could not be written \({says}\); free some space or choose another place"):
+        require_place(tmp_path / place, folder=folder)
+
+
+def test_a_place_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # who runs the tests may be allowed to write everywhere
+    with pytest.raises(InputError, match="Permission denied"):
+        require_place(tmp_path / "out.csv")
+
+
+HOLD = """
+import sys
+from pcam_utils.files import sole_use
+
+with sole_use(sys.argv[1]):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_a_folder_is_one_processs_until_that_ends_however_it_ends(tmp_path):
+    for end in ("let go", "kill"):
+        command = [sys.executable, "-c", HOLD, tmp_path / "run"]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="Another process works in .*run; wait"), sole_use(tmp_path / "run"):
+            pass
+        holder.kill() if end == "kill" else holder.communicate("\n")
+        holder.wait()
+        with sole_use(tmp_path / "run"):
+            (tmp_path / "run" / "made").touch()
+        assert os.listdir(tmp_path / "run") == ["made"]
+        holder.stdin.close(), holder.stdout.close()
+
+
+def test_a_folder_that_nothing_was_put_into_is_gone_again(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        with pytest.raises(ZeroDivisionError), sole_use(tmp_path / name):
+            raise ZeroDivisionError
+    assert os.listdir(tmp_path) == ["mine"] and not os.listdir(tmp_path / "mine")
+
+
+def test_a_home_folder_that_is_not_known_is_said(monkeypatch):
+    for name in ("HOME", "USERPROFILE", "HOMEPATH"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform != "win32":
+        monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    with pytest.raises(InputError, match="begins with ~, but no such home folder is known here"):
+        user_path("~/cache")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no umask")
+@pytest.mark.parametrize("mask, mode", [(0o002, 0o664), (0o077, 0o600)])
+def test_who_may_read_what_is_written_follows_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode
+
+
+def test_json_knows_no_nan_and_takes_no_number_for_text():
+    assert json.loads(to_json({"a": [math.nan, (1.5, math.inf)], "b": {"c": Path("x")}})) == {
+        "a": [None, [1.5, None]],
+        "b": {"c": "x"},
+    }
+    with pytest.raises(TypeError):
+        to_json({"a": np.float32(0.5)})

@@ -10,12 +10,10 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import requests
 import urllib3
 from tqdm.auto import tqdm
@@ -23,7 +21,7 @@ from tqdm.utils import CallbackIOWrapper
 
 from .. import __version__
 from ..errors import InputError
-from ..files import disk_errors, move_into_place, replacing, require_room
+from ..files import disk_errors, move_into_place, replacing, require_room, sole_use
 
 ZENODO = "https://zenodo.org/record/2546921/files"
 KAGGLE = "histopathologic-cancer-detection"
@@ -104,24 +102,12 @@ def download_pcam(
         names = [name for name in names if not _is_there(out / name)]
         require_room(out, _room(out, names), instead="choose another folder, or fewer splits")
     if names:
-        with _alone(out):
+        with sole_use(out):
             for name in names:
                 path = fetch(f"{base_url.rstrip('/')}/{name}", out / name, PCAM_FILES[name], progress=progress)
                 if path.suffix == ".gz":
                     unpack(path, progress=progress)
     return out
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes from downloading into a folder, which is made if it is missing."""
-    with disk_errors(out, _INSTEAD):
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            with filelock.FileLock(out / ".download.lock", timeout=0):
-                yield
-        except filelock.Timeout as error:
-            raise InputError(f"Another process downloads to {out}: wait until it is done, or end it.") from error
 
 
 def _is_there(packed: Path) -> bool:
@@ -160,7 +146,7 @@ def download_kaggle(out: str | os.PathLike) -> Path:
         return out
     # kagglehub's own `output_dir` cannot resume (it wants an empty folder), but its cache can.
     cache, before = out.absolute() / ".kagglehub", os.environ.get("KAGGLEHUB_CACHE")
-    with _alone(out):
+    with sole_use(out):
         try:
             os.environ["KAGGLEHUB_CACHE"] = str(cache)
             folder = Path(kagglehub.competition_download(KAGGLE))
@@ -237,6 +223,8 @@ def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
                         return
                     why = why if answer.ok else f"status {answer.status_code}"
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                if isinstance(error, requests.exceptions.InvalidProxyURL):
+                    raise InputError("The proxy is no web address: correct HTTPS_PROXY, or unset it.") from error
                 if isinstance(error, ValueError):  # what requests raises for addresses that it cannot read
                     raise InputError(f"'{url}' is not a web address: give one that starts with https://.") from error
                 why = type(error).__name__
