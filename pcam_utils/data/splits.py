@@ -100,7 +100,7 @@ def by_group(
     Raises
     ------
     InputError
-        If there is one group alone, or a class with one patch.
+        If there is one group alone, or a class with one patch, or each class cannot be on both sides.
 
     Examples
     --------
@@ -115,10 +115,16 @@ def by_group(
     rarer = int(min(np.bincount(labels, minlength=2)))
     if rarer < 2:
         raise InputError("Each class needs at least two patches to be split; add more.")
-    folds = min(round(1 / fraction), len(np.unique(groups)), rarer)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    _, chosen = next(splitter.split(np.zeros(len(labels)), labels, groups))
-    return np.isin(np.arange(len(labels)), chosen)
+    most = min(round(1 / fraction), len(np.unique(groups)), rarer)
+    for folds in range(most, 1, -1):  # larger parts where slides hold one class each, and there are few
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        for _, chosen in splitter.split(np.zeros(len(labels)), labels, groups):
+            part = np.isin(np.arange(len(labels)), chosen)
+            if len(np.unique(labels[part])) == len(np.unique(labels[~part])) == 2:
+                return part
+    raise InputError(
+        "However slides are parted, one side holds one class alone: all of a class is on too few slides; add others."
+    )
 
 
 def at_random(

@@ -108,7 +108,12 @@ def join(ids: Sequence[str], table: Mapping[str, Any]) -> list[Any]:
 
 
 def require_unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.str_]:
-    """Give the ids as an array, or refuse them with `InputError` if one occurs twice `where` they are from."""
+    """Give the ids as an array, or refuse them with `InputError` if one occurs twice or cannot be written as text."""
+    try:
+        "\n".join(ids).encode()
+    except UnicodeEncodeError as error:
+        name = error.object[: error.end].rpartition("\n")[2] + error.object[error.end :].partition("\n")[0]
+        raise InputError(f"{where} holds the name {os.fsencode(name)!r}, which is not UTF-8; rename it.") from error
     if len(set(ids)) < len(ids):
         values, counts = np.unique(np.asarray(ids), return_counts=True)
         raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")

@@ -110,6 +110,20 @@ def test_a_few_patches_of_the_rarer_class_are_enough(part, rare):
     assert set(labels[chosen]) == set(labels[~chosen]) == {0, 1}
 
 
+def test_slides_of_one_class_each_are_parted_so_that_both_classes_are_on_both_sides():
+    labels, slides = np.repeat([0, 0, 0, 1, 1], 20), np.repeat(list("abcde"), 20)
+    for seed in range(5):
+        chosen = by_group(labels, slides, fraction=0.2, seed=seed)
+        assert set(labels[chosen]) == set(labels[~chosen]) == {0, 1}
+        assert not set(slides[chosen]) & set(slides[~chosen])
+
+
+def test_a_class_on_one_slide_cannot_be_on_both_sides():
+    labels, slides = np.repeat([0, 0, 0, 1], 20), np.repeat(list("abcd"), 20)
+    with pytest.raises(InputError, match="one side holds one class alone: all of a class is on too few slides"):
+        by_group(labels, slides)
+
+
 def test_four_patches_can_be_split():
     for part in (by_group, at_random):
         chosen = part(np.array([0, 1, 0, 1]), np.array(list("abcd")), fraction=0.2)
