@@ -211,7 +211,7 @@ def _fault(model: Any) -> str | None:
         return "holds weights that are no numbers (nan), so its training diverged; train it anew, or name another"
     last = model
     while isinstance(last, keras.Model):
-        last = last.layers[-1]
+        last = _steps(last)[-1]
     activation = getattr(getattr(last, "activation", None), "__name__", None)
     if activation in ("linear", "softmax"):
         given = (
@@ -231,7 +231,7 @@ def _takes_raw(model: Any) -> bool:
     """True if it takes whole numbers, or scales before its first layer that has learned anything (or by arithmetic)."""
     if "float" not in str(model.inputs[0].dtype):
         return True
-    for step in getattr(model, "operations", model.layers):
+    for step in _steps(model):
         if isinstance(step, (keras.layers.Rescaling, keras.layers.Normalization)):
             return True
         if type(step).__name__ in ("TrueDivide", "Divide", "Multiply"):
@@ -241,6 +241,11 @@ def _takes_raw(model: Any) -> bool:
         if getattr(step, "weights", ()):
             return False
     return False
+
+
+def _steps(model: Any) -> list[Any]:
+    """Its layers, and arithmetic between them, in order."""
+    return list(getattr(model, "operations", None) or model.layers)
 
 
 def _load_shipped() -> Any:

@@ -102,3 +102,26 @@ def test_paired_difference_is_that_of_the_aucs_and_narrower_than_unpaired():
     own_low, own_high = auc_interval(labels, probabilities)
     assert high - low < 0.5 * (own_high - own_low)
     assert auc_difference(labels, worse, worse) == (0, 0, 0)
+
+
+def test_an_interval_needs_six_slides_of_each_class():
+    """Two slides, one of each class: each draw that has both gives the same AUC, and the interval would be a point."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    scores = labels + rng.normal(size=120)
+    few = {
+        "two slides": np.repeat(["a", "b"], 60),
+        "one slide of each class": np.where(labels, "a", "b"),
+        "tumour on five slides": np.where(labels, np.arange(120) // 2 % 5, 10 + np.arange(120)).astype(str),
+        "one slide": np.repeat("a", 120),
+    }
+    for slides in few.values():
+        found = evaluate(labels, scores, slides=slides)
+        assert found["interval"].startswith("none: ") and np.isnan([found["auc_low"], found["auc_high"]]).all()
+        assert found["auc"] == roc_auc_score(labels, scores)
+        difference, *ends = auc_difference(labels, scores, -scores, groups=slides)
+        assert difference > 0 and np.isnan(ends).all()
+    six = np.repeat(list("abcdef"), 20)
+    assert evaluate(labels, scores, slides=six)["interval"] == "95 % bootstrap, whole slides drawn"
+    assert np.isfinite(auc_interval(labels, scores, groups=six)).all()
+    assert np.isnan(auc_interval([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], np.arange(10))).all()

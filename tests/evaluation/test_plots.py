@@ -22,6 +22,11 @@ def scored():
 POINT = {"threshold": 0.4, "sensitivity": 0.9, "specificity": 0.8}
 
 
+def test_roc_shows_no_interval_where_there_is_none(scored):
+    ax = plot_roc(*scored, name="network", interval=(np.nan, np.nan))
+    assert "interval" not in ax.get_legend().get_texts()[0].get_text()
+
+
 def test_roc_shows_auc_interval_and_operating_point(scored):
     ax = plot_roc(*scored, name="network", interval=(0.71, 0.83), point=POINT)
     legend = " ".join(text.get_text() for text in ax.get_legend().get_texts())

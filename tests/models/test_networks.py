@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.errors import InputError
+from pcam_utils.evaluation.predictions import predict
 from pcam_utils.models.backbones import BACKBONES, keras
 from pcam_utils.models.networks import BATCHNORM_MOMENTUM, build_model, freeze, load_model
 
@@ -77,6 +79,110 @@ def test_a_saved_file_needs_nothing_else(tmp_path, images):
     model = build_model("SmallCNN", "none")
     model.save(tmp_path / "m.keras")
     assert np.array_equal(load_model(tmp_path / "m.keras").predict_on_batch(images), model.predict_on_batch(images))
+
+
+# Models that are not ours --------------------------------------------------------------------------------------------
+
+
+def other(dtype="float32", *, before=(), activation="sigmoid", outputs=1, shape=(96, 96, 3)):
+    """A tiny network as somebody else may have made it: layers in front, one convolution, one dense layer."""
+    entry = x = keras.Input(shape, dtype=dtype)
+    for layer in before:
+        x = layer(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3, strides=8)(x))
+    return keras.Model(entry, keras.layers.Dense(outputs, activation=activation)(x))
+
+
+def divide():
+    return keras.layers.Rescaling(1 / 255)
+
+
+def normal():
+    return keras.layers.Normalization(mean=[0.0] * 3, variance=[1.0] * 3)
+
+
+FOREIGN = {
+    "takes uint8": lambda: other("uint8", before=[divide()]),
+    "scales by a layer": lambda: other(before=[divide()]),
+    "normalises by a layer": lambda: other(before=[keras.layers.RandomFlip(), normal()]),
+    "scales by arithmetic": lambda: other(before=[lambda x: x / 255.0 - 0.5]),
+    "scales as Keras's applications do": lambda: other(before=[keras.applications.densenet.preprocess_input]),
+    "scales in a part": lambda: other(before=[keras.Sequential([keras.layers.RandomFlip(), divide()])]),
+    "is a part of another": lambda: keras.Sequential([keras.Input((96, 96, 3)), divide(), other()]),
+    "ends in a layer for the sigmoid": lambda: keras.Sequential(
+        [other("uint8", before=[divide()], activation=None), keras.layers.Activation("sigmoid")]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_models_of_others_that_take_raw_patches_are_taken(tmp_path, images, what):
+    model = FOREIGN[what]()
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(tmp_path / "m.keras")
+    raw = Patches(Rows(images), np.array(["a", "b"]))
+    expected = np.asarray(model(images.astype(model.inputs[0].dtype), training=False))[:, 0]
+    np.testing.assert_allclose(predict(loaded, raw, tta="none", progress=False), expected, atol=1e-5)
+
+
+def nan():
+    model = other("uint8")
+    model.set_weights([array * np.nan for array in model.get_weights()])
+    return model
+
+
+REFUSED = {
+    "takes float32 and scales nothing itself": other,
+    "takes float16 and scales nothing itself": lambda: other("float16"),
+    "scales nothing itself, so it cannot be known": lambda: other(before=[keras.layers.BatchNormalization()]),
+    "ends in linear, so it gives logits": lambda: other("uint8", activation=None),
+    "ends in softmax, so it gives 1 for every patch": lambda: other("uint8", activation="softmax"),
+    "keep its column": lambda: other("uint8", activation="softmax", outputs=2),
+    "holds weights that are no numbers": nan,
+    r"maps \(None, 3, 96, 96\) to": lambda: other(shape=(3, 96, 96)),
+    r"maps \(None, 96, 96, 3\) to \(None, 9\)": lambda: other(outputs=9),
+    r"maps \[\(None, 96, 96, 3\), \(None, 4\)\] to": lambda: two_inputs(),
+}
+
+
+def two_inputs():
+    entry, age = keras.Input((96, 96, 3)), keras.Input((4,))
+    return keras.Model([entry, age], keras.layers.Dense(1)(age))
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_models_that_would_be_misunderstood_are_refused_with_the_way_out(tmp_path, says):
+    REFUSED[says]().save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match=says):
+        load_model(tmp_path / "m.keras")
+
+
+def test_the_ways_out_that_are_named_lead_out(tmp_path):
+    ways = {
+        "scaling": keras.Sequential([keras.Input((96, 96, 3), dtype="uint8"), divide(), other()]),
+        "sigmoid": keras.Sequential(
+            [other("uint8", before=[divide()], activation=None), keras.layers.Activation("sigmoid")]
+        ),
+    }
+    two = other("uint8", activation="softmax", outputs=2)
+    ways["column"] = keras.Model(two.inputs, two.outputs[0][:, 1:])
+    for name, model in ways.items():
+        model.save(tmp_path / f"{name}.keras")
+        load_model(tmp_path / f"{name}.keras")
+
+
+def test_a_file_that_keras_cannot_build_is_not_called_damaged(tmp_path):
+    other("uint8", before=[keras.layers.Lambda(lambda x: x)]).save(tmp_path / "own.keras")
+    with pytest.raises(InputError, match="own.keras is a model that Keras .* cannot build here .*Lambda"):
+        load_model(tmp_path / "own.keras")
+    whole = (tmp_path / "own.keras").read_bytes()
+    (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
+    other().save_weights(tmp_path / "alone.weights.h5")
+    for name in ("half.keras", "alone.weights.h5"):
+        with pytest.raises(InputError, match=f"{name} is not a whole model file"):
+            load_model(tmp_path / name)
+    with pytest.raises(InputError, match="is a folder, but a model file is needed"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("wrong, sentence", [
