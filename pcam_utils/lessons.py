@@ -151,7 +151,8 @@ def execute(
     clock = _Clock(client, bar)
     try:
         with bar:
-            client.execute(env=os.environ | told)
+            # Not how this process draws: a notebook's figures belong under its cells.
+            client.execute(env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | told)
     except CellExecutionError as error:
         raise LessonFailed(f"{lesson.name} stopped in cell {clock.cell + 1}: {error.ename}: {error.evalue}") from error
     except DeadKernelError as error:

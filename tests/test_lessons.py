@@ -30,7 +30,7 @@ def course(tmp_path):
     """A course of two lessons: one draws, one writes and complains."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    figure = new_code_cell("%matplotlib inline\n" + FIGURE, metadata={"alt": 'A line that rises from "1" to 2.'})
+    figure = new_code_cell(FIGURE, metadata={"alt": 'A line that rises from "1" to 2.'})
     write(folder / "00_draw.ipynb", [new_markdown_cell("# Draw"), figure])
     write(folder / "01_write.ipynb", [new_code_cell(WRITES), new_code_cell(PASSING)])
     write(folder / "notes.ipynb", [])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import h5py
 import numpy as np
@@ -17,11 +17,13 @@ import pytest
 from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.data.sources import open_data
 from pcam_utils.errors import InputError
+from pcam_utils.files import sole_use
 from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import load_model
 from pcam_utils.training import run as training
 from pcam_utils.training.recipes import RECIPES, Phase, Recipe, Settings
-from pcam_utils.training.run import batches, read_history, read_record, train
+from pcam_utils.training.records import read_history, read_record, resumed
+from pcam_utils.training.run import batches, train
 
 SMALL = Settings(backbone="SmallCNN", weights="none", head="article", epochs=3)
 
@@ -171,6 +173,102 @@ def test_a_run_resumes_only_on_its_own_data(easy, tmp_path, pcam_folder):
     other = open_data(pcam_folder("other", splits=("train", "valid")))
     with pytest.raises(InputError, match="other patches"):
         train(other, tmp_path / "run", resume=True, say=quiet, progress=False)
+
+
+def resume(data, run, **settings):
+    return train(data, run, replace(Settings(**read_record(run)["settings"]), **settings), resume=True, say=quiet)
+
+
+@pytest.fixture
+def level(monkeypatch):
+    """Settings of a recipe whose learning rates do not fall: one epoch of 'head', then 'all'."""
+    phases = (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("all", 2, 32, 1e-3))
+    monkeypatch.setitem(RECIPES, "level", Recipe("average", phases))
+    return Settings(recipe="level", backbone="SmallCNN", weights="none")
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_can_become_longer_and_is_then_as_if_it_had_been_asked_for_at_once(easy, tmp_path, level):
+    data = open_data(easy)
+    train(data, tmp_path / "at once", replace(level, epochs=5), say=quiet, progress=False)
+    train(data, tmp_path / "longer", replace(level, epochs=3), say=quiet, progress=False)
+    record = resume(data, tmp_path / "longer", epochs=5)
+    assert_same_run(tmp_path / "at once", tmp_path / "longer")
+    whole = read_record(tmp_path / "at once")
+    for name in ("settings", "phases", "best", "operating_point"):
+        same = [{**entry[name], "seconds": 0} if name == "best" else entry[name] for entry in (record, whole)]
+        assert same[0] == same[1], name
+
+
+def ended(run, settings, scores=(0.9, 0.8, 0.7)):
+    """A run with this history, as far as resuming looks at it before the work."""
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"settings": asdict(settings.settled(quiet))}))
+    rows = "".join(f"{epoch},0.5,0.5,{score},1.0\n" for epoch, score in enumerate(scores, start=1))
+    (run / "history.csv").write_text("epoch,loss,val_loss,val_auc,seconds\n" + rows)
+    return run
+
+
+@pytest.mark.parametrize("asked, says", [
+    ({"seed": 5}, "was begun with seed 0, so it cannot go on with 5; leave that out"),
+    ({"valid_fraction": 0.5}, "was begun with valid fraction 0.2, so it cannot go on with 0.5"),
+    ({"head": "article"}, "was begun with head average"),
+    ({"weights": "pcam"}, "was begun with weights none"),
+    ({"epochs": 2}, "has 3 epochs already, not 2; ask for more"),
+    ({"patience": 1}, "has waited 2 epochs for a better one already; ask for more patience"),
+    ({"epochs": 9, "patience": 2}, "was stopped by its patience of 2; ask for more of that, too"),
+])  # fmt: skip
+def test_a_run_is_not_resumed_with_settings_that_it_was_not_begun_with(tmp_path, level, asked, says):
+    run = ended(tmp_path / "run", level)
+    with pytest.raises(InputError, match=says):
+        resume(lambda: pytest.fail("opened the data"), run, **asked)
+    assert sorted(os.listdir(run)) == ["history.csv", "run.json"]
+
+
+def test_a_run_whose_learning_rate_has_fallen_does_not_become_longer(tmp_path):
+    falling = Settings(recipe="course", backbone="SmallCNN", weights="none")
+    with pytest.raises(InputError, match="cannot become 9 epochs long: its learning rate has already fallen as 5 ask"):
+        resume(lambda: pytest.fail("opened the data"), ended(tmp_path / "run", falling), epochs=9)
+
+
+def test_what_a_run_may_go_on_with(tmp_path, level, monkeypatch):
+    record = read_record(ended(tmp_path / "run", replace(level, patience=2)))
+    kept = Settings(**record["settings"])
+    assert resumed(tmp_path / "run", record, Settings(recipe="level", backbone="SmallCNN")) == kept  # 'auto' is no wish
+    for asked in ({"epochs": 3}, {"patience": 4}, {"patience": 4, "epochs": 8}):
+        assert resumed(tmp_path / "run", record, replace(kept, **asked)) == replace(kept, **asked)
+    # The head alone has been trained: the phase along which the learning rate falls is still to come.
+    two = (Phase("head", 1, 32, 1e-3), Phase("all", 5, 32, 1e-3, cosine=True))
+    monkeypatch.setitem(RECIPES, "two", Recipe("average", two))
+    run = ended(tmp_path / "begun", replace(level, recipe="two"), scores=[0.6])
+    assert resumed(run, read_record(run), Settings(recipe="two", backbone="SmallCNN", epochs=9)).epochs == 9
+
+
+def test_settings_are_checked_before_the_data_are_opened(tmp_path, pcam_folder):
+    for wrong, says in (
+        ({"valid_fraction": 0.9}, "The share to choose by"),
+        ({"targets": tmp_path / "nowhere.csv"}, "There is no file .*nowhere.csv"),
+        ({"weights": "nowhere.h5"}, "There is no file of weights"),
+        ({"devices": 99}, "99 devices were asked for"),
+        ({"seed": 2**32}, "The seed is 4294967296"),
+        ({"epochs": 0}, "0 epochs cannot be trained"),
+    ):
+        with pytest.raises(InputError, match=says):
+            train(lambda: pytest.fail("opened the data"), tmp_path / "run", replace(SMALL, **wrong), say=quiet)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_in_use_is_refused_before_the_data_are_opened(tmp_path):
+    with sole_use(tmp_path / "run"), pytest.raises(InputError, match="Another process works in .*run; wait"):
+        train(lambda: pytest.fail("opened the data"), tmp_path / "run", SMALL, say=quiet)
+
+
+def test_targets_that_do_not_fit_leave_no_run_behind(easy, tmp_path):
+    (tmp_path / "targets.csv").write_text("id,label\ntrain_0,0.5\n")
+    settings = replace(SMALL, targets=tmp_path / "targets.csv")
+    with pytest.raises(InputError, match="no probability for the patch train_1"):
+        train(open_data(easy), tmp_path / "run", settings, say=quiet, progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_corrupt_state_is_refused_and_nothing_lost(easy, tmp_path):
@@ -352,8 +450,14 @@ def test_best_model_holds_no_optimizer(easy, tmp_path):
 
 
 def test_divergence_is_said_in_a_sentence(easy, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "predict", lambda *a, **k: np.full(40, np.nan))
-    with pytest.raises(InputError, match="diverged in epoch 1"):
+    original = training._Keeper.on_epoch_end
+
+    def diverge(self, epoch, logs=None):
+        self.network.set_weights([array * np.nan for array in self.network.get_weights()])
+        original(self, epoch, logs)
+
+    monkeypatch.setattr(training._Keeper, "on_epoch_end", diverge)
+    with pytest.raises(InputError, match="gives nan, .* its training diverged"):
         train(open_data(easy), tmp_path / "run", SMALL, say=quiet, progress=False)
     assert not (tmp_path / "run" / "best.keras").exists()
 
