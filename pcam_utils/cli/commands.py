@@ -12,8 +12,8 @@ import click
 from .. import __version__
 from ..errors import InputError
 from . import options
-from .console import CommandFailed, Group, say, say_replaced, show
-from .options import DATA, FIT, JSON, MEAN, MODEL, PATH, RUN, TTA
+from .console import CommandFailed, Group, say, say_once, say_replaced, show
+from .options import DATA, FIGURE, JSON, MEAN, MODEL, OUT_FILE, OUT_FOLDER, PATH, RUN, SEED, TTA, opening
 
 # Rooms are imported by the commands that need them: Keras alone takes seconds, and `pcam train --help` should not.
 
@@ -31,12 +31,12 @@ def main():
 
 
 @main.command()
-@click.argument("out", type=PATH)
+@click.argument("out", type=OUT_FOLDER)
 @click.option("--layout", type=click.Choice(options.SAMPLE_LAYOUTS), default="pcam", show_default=True)
 @click.option("--train", type=int, help="Training patches to render.")
 @click.option("--valid", type=int, help="Validation patches to render.")
 @click.option("--test", type=int, help="Test patches to render.")
-@click.option("--seed", default=0, show_default=True)
+@SEED
 @JSON
 def sample(out, layout, train, valid, test, seed, as_json):
     """Write the simulated sample: rendered pictures, not patients' tissue."""
@@ -50,7 +50,7 @@ def sample(out, layout, train, valid, test, seed, as_json):
 
 
 @main.command()
-@click.argument("out", type=PATH)
+@click.argument("out", type=OUT_FOLDER)
 @click.option("--split", "splits", type=click.Choice(options.SPLITS), multiple=True, help="May be repeated; or all.")
 @click.option("--source", type=click.Choice(options.SOURCES), default="zenodo", show_default=True)
 @JSON
@@ -70,14 +70,14 @@ def download(out, splits, source, as_json):
 
 @main.command()
 @DATA
-@click.option("--figure", type=PATH, help="Also draw some patches of each class, as PNG.")
-@FIT
+@click.option("--figure", type=FIGURE, help="Also draw some patches of each class: a .png, .jpg, .pdf or .svg.")
+@opening
 @JSON
-def info(data, figure, fit, as_json):
+def info(data, figure, as_json, **how):
     """Show what is there: layout, counts, slides, repeats, blank patches."""
     from ..data.contents import as_table, describe, examples
 
-    opened = _open(data, fit=fit)
+    opened = _open(data, **how)
     facts = describe(opened, progress=sys.stderr.isatty())
     if figure:
         from ..evaluation.plots import plot_patches
@@ -92,7 +92,7 @@ def info(data, figure, fit, as_json):
 
 @main.command()
 @DATA
-@click.option("--run", type=PATH, required=True, help="Folder that the run is kept in.")
+@click.option("--run", type=OUT_FOLDER, required=True, help="Folder that the run is kept in.")
 @click.option(
     "--recipe",
     type=click.Choice(options.RECIPES),
@@ -108,7 +108,9 @@ def info(data, figure, fit, as_json):
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option(
-    "--targets", help="CSV (id,label) of another model's probabilities, learned half and half with the labels."
+    "--targets",
+    type=PATH,
+    help="CSV (id,label) of another model's probabilities, learned half and half with the labels.",
 )
 @click.option(
     "--augment",
@@ -119,22 +121,26 @@ def info(data, figure, fit, as_json):
 @click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
 @click.option("--devices", default=1, show_default=True, help="GPUs of this machine to spread each batch over.")
 @click.option("--valid-fraction", default=0.2, show_default=True, help="Share to choose by, where no split is given.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run, with its own settings.")
-@FIT
+@SEED
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run, or with more --epochs.")
+@opening
 @JSON
-def train(data, run, resume, fit, as_json, **settings):
+def train(data, run, resume, as_json, fit, positive, overlap, **settings):
     """Train a model; keep the best by validation AUC."""
     from ..evaluation.plots import plot_history
     from ..training import run as training
     from ..training.recipes import Settings
+    from ..training.records import read_history, read_record
     from .figures import blank, save
 
     if resume and (run / "run.json").exists():
-        # An option that came later than the run is at its default there.
-        _say_left_aside(settings, asdict(Settings(**training.read_record(run)["settings"])))
+        given = click.get_current_context().get_parameter_source
+        typed = {name for name in settings if given(name) is click.core.ParameterSource.COMMANDLINE}
+        kept = read_record(run)
+        settings = kept["settings"] | {name: settings[name] for name in typed}
+        fit = fit or kept.get("fit")
     record = training.train(
-        _open(data, only=("train", "valid"), fit=fit),
+        lambda: _tell(_open(data, only=("train", "valid"), fit=fit, positive=positive, overlap=overlap)),
         run,
         Settings(**settings),
         resume=resume,
@@ -142,7 +148,7 @@ def train(data, run, resume, fit, as_json, **settings):
         progress=sys.stdout.isatty() and not as_json,  # in a log file the bar would be thousands of lines
     )
     figure, ax = blank()
-    plot_history(training.read_history(run), simulated=record["simulated"], ax=ax)
+    plot_history(read_history(run), simulated=record["simulated"], ax=ax)
     save(figure, run / "history.png")
     best, file = record["best"], run / "best.keras"
     text = f"Best validation AUC {best['val_auc']:.4f}, after epoch {best['epoch']}: {file}"
@@ -155,27 +161,31 @@ def train(data, run, resume, fit, as_json, **settings):
 @MODEL
 @click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test' if it is labelled, else 'valid'.")
 @click.option("--labels", type=PATH, help="CSV (id,label) for a split without labels.")
-@click.option("--out", type=PATH, help="Folder for metrics.json, roc.png and predictions.csv.")
+@click.option("--out", type=OUT_FOLDER, help="Folder for metrics.json, roc.png and predictions.csv.")
 @click.option("--baseline", is_flag=True, help="Also score what colour alone gives, from the training patches.")
 @TTA
 @MEAN
-@FIT
+@opening
 @JSON
-def evaluate(data, run, model, split, labels, out, baseline, tta, mean, fit, as_json):
+def evaluate(data, run, model, split, labels, out, baseline, tta, mean, as_json, **how):
     """Score a model: AUC with interval, sensitivity, specificity, ROC figure."""
+    from ..evaluation.predictions import predict as predict_patches
     from . import choosing, scoring
 
     data = _data_folder(data)
     say_replaced(*(scoring.files_in(out) if out else ()))
     chosen, record = choosing.choose_model(run, model)
-    patches = choosing.choose_split(functools.partial(_open, data, fit=fit), split, labels, run)
-    metrics, probabilities = scoring.score(chosen, patches, record, tta=tta, mean=mean)
+    patches = choosing.choose_split(functools.partial(_open_for, record, data, **how), split, labels, run, record)
+    train_patches = scoring.colour_patches(_open(data, only=("train",), **how), patches) if baseline else None
+    probabilities = predict_patches(chosen, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
+    if out:
+        scoring.keep(out / "predictions.csv", patches, probabilities)
+    metrics = scoring.score(patches, probabilities, record, tta=tta, mean=mean)
     metrics.update(model=_name(run, model), data=str(data))
     warning = scoring.overlap(patches, record)
     if warning:
         say(f"pcam: {warning}")
-    if baseline:
-        train_patches = _open(data, only=("train",), fit=fit)
+    if train_patches:
         metrics["colour_alone"] = scoring.score_colour(train_patches, patches, probabilities)
     if out:
         scoring.write(out, metrics, patches, probabilities)
@@ -187,23 +197,23 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, fit, as_
 @RUN
 @MODEL
 @click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test', or all of a plain folder, if left out.")
-@click.option("--out", type=PATH, default=Path("submission.csv"), show_default=True)
+@click.option("--out", type=OUT_FILE, default=Path("submission.csv"), show_default=True)
 @TTA
 @MEAN
-@FIT
+@opening
 @JSON
-def predict(data, run, model, split, out, tta, mean, fit, as_json):
+def predict(data, run, model, split, out, tta, mean, as_json, **how):
     """Predict probabilities of tumour: a CSV of id,label, in the order of the data."""
     from ..evaluation.predictions import predict as predict_patches
-    from ..evaluation.predictions import write_submission
     from .choosing import choose_images, choose_model
+    from .scoring import keep
 
     data = _data_folder(data)
     say_replaced(out)
-    chosen, _ = choose_model(run, model)
-    patches = choose_images(functools.partial(_open, data, fit=fit), split)
+    chosen, record = choose_model(run, model)
+    patches = choose_images(functools.partial(_open_for, record, data, **how), split)
     probabilities = predict_patches(chosen, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
-    write_submission(out, patches.ids, probabilities)
+    keep(out, patches, probabilities)
     about = {"split": patches.name, "simulated": patches.simulated, "model": _name(run, model), "data": data}
     made = {"out": out, "patches": len(patches), "mean_probability": float(probabilities.mean()), **about}
     text = f"{len(patches):,} predictions are in {out}; not for diagnosis."
@@ -211,8 +221,25 @@ def predict(data, run, model, split, out, tta, mean, fit, as_json):
 
 
 @main.command()
+@click.option("--clear", is_flag=True, help="Remove them; they are made again at need.")
+@JSON
+def cache(clear, as_json):
+    """Show what is kept of images and archives, packed or unpacked, to be opened at once."""
+    from ..data.cache import cache_folder, cached_files
+    from ..files import disk_errors
+
+    folder, files = cache_folder(), cached_files()
+    size = sum(file.stat().st_size for file in files)
+    with disk_errors(folder):
+        for file in files if clear else ():
+            file.unlink(missing_ok=True)
+    text = f"{len(files)} files of {size / 1e6:,.0f} MB {'were removed from' if clear else 'are in'} {folder}."
+    show({"folder": folder, "files": files, "bytes": size, "cleared": clear}, text, as_json=as_json)
+
+
+@main.command()
 @DATA
-@click.option("--out", type=PATH, default=Path("build/course"), show_default=True)
+@click.option("--out", type=OUT_FOLDER, default=Path("build/course"), show_default=True)
 @click.option("--lesson", "numbers", multiple=True, help="Number of a lesson, such as 03; may be repeated; or all.")
 @click.option("--lessons", "folder", type=PATH, default=Path("notebooks"), show_default=True)
 @click.option("--refresh", is_flag=True, help="Store the outputs in the lessons themselves.")
@@ -240,15 +267,6 @@ def course(data, out, numbers, folder, refresh, as_json):
     show(made, text, as_json=as_json)
 
 
-def _say_left_aside(settings, kept):
-    """Name the options that were given although a resumed run keeps its own."""
-    given = click.get_current_context().get_parameter_source
-    typed = [name for name in settings if given(name) is click.core.ParameterSource.COMMANDLINE]
-    aside = [f"--{name.replace('_', '-')}" for name in typed if settings[name] != kept[name]]
-    if aside:
-        say(f"The run goes on with its own settings; left aside: {', '.join(aside)}.")
-
-
 def _name(run, model):
     """What the record calls the model that `choosing.choose_model` loads."""
     return str(run / "best.keras" if run else model or "pcam")
@@ -264,7 +282,25 @@ def _data_folder(data):
     return found
 
 
-def _open(data, **kwargs):
+def _open(data, **how):
     from ..data.sources import open_data
 
-    return open_data(_data_folder(data), progress=sys.stderr.isatty(), **kwargs)
+    return open_data(_data_folder(data), progress=sys.stderr.isatty(), **how)
+
+
+def _open_for(record, data, **how):
+    """Open data for the model of which this record is, if both mean the same by 0 and 1."""
+    from .choosing import require_same_meaning
+
+    opened = _open(data, **how)
+    require_same_meaning(opened, record, chosen=how["positive"] is not None)
+    return _tell(opened, record.get("classes"))
+
+
+def _tell(opened, classes=None):
+    """Say once what 0 and 1 mean, for unlabelled patches to the model, and what was left out."""
+    from ..data.contents import say_classes
+
+    labelled = any(patches.labels is not None for patches in opened.splits.values())
+    say_once(f"{say_classes(opened.classes if labelled or not classes else classes)}.", *opened.notes)
+    return opened

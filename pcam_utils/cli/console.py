@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import errno
-import json
+import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import InputError, reason
+from ..files import to_json
 
 BAD_INPUT, FAILED = 2, 1  #: exit codes: what you gave cannot be used; what you asked for went wrong
 _DEBUG = "pcam.debug"  # where Click keeps, for all commands, whether the traceback is wanted
+_SAID = "pcam.said"  # and what was said, where once is enough
 _MACHINE = {errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no input could be better
 
 
@@ -28,9 +34,18 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
+def say_once(*messages: str) -> None:
+    """Say what this command has not said yet: it may open the same data several times."""
+    said = click.get_current_context().meta.setdefault(_SAID, set())
+    for message in dict.fromkeys(messages):
+        if message not in said:
+            say(message)
+            said.add(message)
+
+
 def show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print the result on standard output: a dict as JSON for a machine, or `text` for a person."""
-    click.echo(json.dumps(result, indent=2, default=str) if as_json else text)
+    click.echo(to_json(result) if as_json else text)
 
 
 def say_replaced(*paths: str | Path) -> None:
@@ -38,6 +53,39 @@ def say_replaced(*paths: str | Path) -> None:
     there = [str(path) for path in map(Path, paths) if path.is_file()]
     if there:
         say(f"Already there, and replaced once this ends well: {', '.join(there)}.")
+
+
+@contextmanager
+def own_surroundings() -> Iterator[None]:
+    """Keep out what a shell or a notebook server would otherwise decide: how figures are drawn, and which letters fail.
+
+    A letter that the console's code page lacks is printed as its number.
+    """
+    backend, out = os.environ.get("MPLBACKEND"), sys.stdout
+    strictness = getattr(out, "errors", None)
+    os.environ["MPLBACKEND"] = "agg"
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        if hasattr(out, "reconfigure") and not out.closed:
+            out.reconfigure(errors=strictness)
+        del os.environ["MPLBACKEND"]
+        os.environ.update({} if backend is None else {"MPLBACKEND": backend})
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM, with which clusters and shells end a program, unwind as Ctrl-C does: half files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Command(click.Command):
@@ -60,6 +108,10 @@ class Group(click.Group):
     """Turns whatever goes wrong into one sentence on standard error, and an exit code."""
 
     command_class = Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with own_surroundings(), ending_in_order():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

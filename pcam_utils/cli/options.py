@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..errors import InputError
+from ..files import require_place, user_path
 from ..runtime import backend
 from ..training import operations, recipes
 
@@ -24,9 +28,34 @@ KINDS_OF_TTA = ("none", "flips", "d4")
 MEANS = ("arithmetic", "geometric")
 FITS = ("resize", "crop")
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path, with its ~ followed. Where a 'file' or 'folder' will be written, that is tried before the work begins."""
+
+    def __init__(self, *, write: str | None = None, suffixes: tuple[str, ...] = ()) -> None:
+        super().__init__(path_type=Path)
+        self.write, self.suffixes = write, suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = user_path(os.fsdecode(super().convert(value, param, ctx)))
+        if self.suffixes and path.suffix.lower() not in self.suffixes:
+            raise InputError(f"{path} is no name of a figure; choose one that ends in {' or '.join(self.suffixes)}.")
+        if self.write:
+            require_place(path, folder=self.write == "folder")
+        return path
+
+
+PATH, OUT_FILE, OUT_FOLDER = _Path(), _Path(write="file"), _Path(write="folder")
+FIGURE = _Path(write="file", suffixes=(".png", ".jpg", ".jpeg", ".pdf", ".svg"))
+SEED = click.option("--seed", type=click.IntRange(0, backend.LARGEST_SEED), default=0, show_default=True)
 DATA = click.argument("data", required=False, type=PATH)
-FIT = click.option("--fit", type=click.Choice(FITS), help="What to do with images that are not 96×96.")
+FIT = click.option("--fit", type=click.Choice(FITS), help="What to do with images that are not 96 by 96.")
+POSITIVE = click.option(
+    "--positive", metavar="NAME", help="Which class folder is tumour (1), where the names do not say it; others are 0."
+)
+OVERLAP = click.option(
+    "--overlap", is_flag=True, help="Where tables and images do not cover each other, use what both have."
+)
 RUN = click.option("--run", type=PATH, help="Folder of a training run.")
 MODEL = click.option(
     "--model", type=PATH, help="A .keras file, or 'pcam', this package's own, which is used if no run is named."
@@ -40,3 +69,8 @@ TTA = click.option(
 )
 MEAN = click.option("--mean", type=click.Choice(MEANS), default="arithmetic", show_default=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+def opening(command: Any) -> Any:
+    """Add the options that say how DATA is opened: the command hands them on to `open_data`."""
+    return FIT(POSITIVE(OVERLAP(command)))

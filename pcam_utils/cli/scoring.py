@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +10,52 @@ import numpy as np
 
 from ..data.patches import Patches, fingerprint
 from ..data.sources import Data
+from ..errors import InputError
 from ..evaluation.metrics import auc_difference, evaluate
-from ..evaluation.predictions import predict, write_submission
+from ..evaluation.predictions import write_submission
 from ..files import write_json
 from ..models import shipped
+from .console import say
 from .figures import blank, save
 
 COLOUR_PATCHES = 6000  #: training patches that the colour baseline learns from, at most
 
 
 def score(
-    model: Any, patches: Patches, record: dict[str, Any], *, tta: str = "flips", mean: str = "arithmetic"
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Predict and score one split.
+    patches: Patches, probabilities: np.ndarray, record: dict[str, Any], *, tta: str = "flips", mean: str = "arithmetic"
+) -> dict[str, Any]:
+    """Score what was predicted for one split.
 
     Parameters
     ----------
-    model : keras.Model
     patches : Patches
+    probabilities : (N,) float
     record : dict
         Of the run: gives the threshold that was chosen on its validation patches.
     tta, mean : str
-        See `pcam_utils.evaluation.predictions.predict`.
+        How it was predicted; see `pcam_utils.evaluation.predictions.predict`.
 
     Returns
     -------
-    dict of metrics, and (N,) float64 probabilities
+    dict of metrics
     """
     assert patches.labels is not None  # `choosing.choose_split` saw to it
-    probabilities = predict(model, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
     chosen = {"chosen_on_valid": record["operating_point"]["threshold"]} if "operating_point" in record else {}
     metrics = evaluate(patches.labels, probabilities, slides=patches.slides, thresholds=chosen)
     about = {"split": patches.name, "simulated": patches.simulated, "fingerprint": fingerprint(patches)}
-    return {**metrics, "tta": tta, "mean": mean, **about}, probabilities
+    return {**metrics, "tta": tta, "mean": mean, **about}
+
+
+def keep(path: Path, patches: Patches, probabilities: np.ndarray) -> None:
+    """Write predictions at once; where that place fails after all, among the temporary files, and say so."""
+    ids, numbers = patches.ids.tolist(), probabilities.tolist()
+    if len(numbers) > 1 and probabilities.min() == probabilities.max():
+        say(f"pcam: The model gives {numbers[0]:.3g} for each of the {len(numbers):,} patches: it tells none apart.")
+    try:
+        write_submission(path, ids, numbers)
+    except InputError as error:
+        spare = write_submission(Path(tempfile.mkdtemp(prefix="pcam-")) / path.name, ids, numbers)
+        raise InputError(f"{str(error).rstrip('.')}; the predictions are in {spare}.") from error.__cause__
 
 
 def overlap(patches: Patches, record: dict[str, Any]) -> str | None:
@@ -69,13 +82,33 @@ def overlap(patches: Patches, record: dict[str, Any]) -> str | None:
     )
 
 
-def score_colour(data: Data, patches: Patches, probabilities: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Score colour alone, learned from at most 6,000 evenly spread training patches, beside a network.
+def colour_patches(data: Data, patches: Patches) -> Patches:
+    """At most 6,000 evenly spread training patches for the colour baseline, none of which is among those to score.
+
+    Raises
+    ------
+    InputError
+        If there are too few: said before a network predicts for an hour.
+    """
+    from ..evaluation.baseline import require_enough
+
+    train = data.split("train")
+    # The patches scored may be the run's own part of 'train'.
+    train = train.take(~np.isin(train.ids, patches.ids)).require_both_classes()
+    if len(train) > COLOUR_PATCHES:
+        train = train.take(np.linspace(0, len(train) - 1, COLOUR_PATCHES).astype(int))
+    assert train.labels is not None
+    require_enough(train.labels)
+    return train
+
+
+def score_colour(train: Patches, patches: Patches, probabilities: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """Score colour alone beside a network.
 
     Parameters
     ----------
-    data : pcam_utils.data.sources.Data
-        Holds the training split.
+    train : Patches
+        From `colour_patches`.
     patches : Patches
     probabilities : (N,) float
         The network's, for `patches`.
@@ -88,11 +121,6 @@ def score_colour(data: Data, patches: Patches, probabilities: np.ndarray, *, see
     """
     from ..evaluation.baseline import colour_scores
 
-    train = data.split("train").require_both_classes()
-    # The patches scored may be the run's own part of 'train'.
-    train = train.take(~np.isin(train.ids, patches.ids))
-    if len(train) > COLOUR_PATCHES:
-        train = train.take(np.linspace(0, len(train) - 1, COLOUR_PATCHES).astype(int))
     assert train.labels is not None and patches.labels is not None  # both have both classes
     scores = colour_scores(train.images, train.labels, patches.images, seed=seed)
     metrics = evaluate(patches.labels, scores, slides=patches.slides, seed=seed)
@@ -102,13 +130,12 @@ def score_colour(data: Data, patches: Patches, probabilities: np.ndarray, *, see
 
 
 def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilities: np.ndarray) -> None:
-    """Write what `files_in(out)` names: metrics.json, roc.png and predictions.csv."""
+    """Write metrics.json and roc.png into the folder `out`, where the predictions are already."""
     from ..evaluation.plots import plot_precision_recall, plot_roc
 
     assert patches.labels is not None  # they have been scored
-    metrics_file, figure_file, predictions_file = files_in(out)
+    metrics_file, figure_file, _ = files_in(out)
     write_json(metrics_file, metrics)
-    write_submission(predictions_file, patches.ids.tolist(), probabilities.tolist())
     figure, (left, right) = blank(columns=2, size=(11, 5))
     points, name = metrics["operating_points"], f"TTA {metrics['tta']}"
     plot_roc(
@@ -125,7 +152,7 @@ def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilit
 
 
 def files_in(out: str | Path) -> list[Path]:
-    """Paths of what `write` makes in the folder `out`."""
+    """Paths of what is left in the folder `out`, the predictions last."""
     return [Path(out) / name for name in ("metrics.json", "roc.png", "predictions.csv")]
 
 
@@ -136,10 +163,12 @@ def as_table(metrics: dict[str, Any], out: str | Path | None = None) -> str:
     lines = [f"{counts}, TTA {metrics['tta']}"]
     rows = {"network": metrics} | ({"colour alone": metrics["colour_alone"]} if "colour_alone" in metrics else {})
     for name, row in rows.items():
-        lines.append(f"  {name:<13} AUC {row['auc']:.3f}   95 % interval {row['auc_low']:.3f} to {row['auc_high']:.3f}")
+        lines.append(f"  {name:<13} AUC {row['auc']:.3f}   {_interval(row['auc_low'], row['auc_high'], '.3f')}")
     if "colour_alone" in metrics:
-        gain = [metrics["colour_alone"][f"difference{end}"] for end in ("", "_low", "_high")]
-        lines.append("  {:<13} {:+.3f}      95 % interval {:+.3f} to {:+.3f}".format("difference", *gain))
+        gain, *ends = (metrics["colour_alone"][f"difference{end}"] for end in ("", "_low", "_high"))
+        lines.append(f"  {'difference':<13} {gain:+.3f}      {_interval(ends[0], ends[1], '+.3f')}")
+    if not np.isfinite(metrics["auc_low"]):
+        lines.append(f"  interval: {metrics['interval']}")
     for name, point in metrics["operating_points"].items():
         lines.append(
             f"  threshold {point['threshold']:.3f} ({name.replace('_', ' ')}): "
@@ -148,3 +177,7 @@ def as_table(metrics: dict[str, Any], out: str | Path | None = None) -> str:
     if out:
         lines += [f"  {path}" for path in files_in(out)]
     return "\n".join([*lines, "Not for diagnosis."])
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return f"95 % interval {low:{form}} to {high:{form}}" if np.isfinite(low) else "no interval"

@@ -191,9 +191,9 @@ def ids_of(folder):
         (lambda ids: [("id", "label"), (ids[0], 0)] + [(i, 0) for i in ids], "more than once; ids must be unique"),
         (
             lambda ids: [("id", "label")] + [(i, 0) for i in ids[1:]],
-            "holds 1 images that .*train_labels.csv does not name",
+            "0 of 11 rows have no image, 1 of 12 images have no row .such as",
         ),
-        (lambda ids: [("id", "label"), ("f" * 40, 1)] + [(i, 0) for i in ids], "names 1 images that are not in"),
+        (lambda ids: [("id", "label"), ("f" * 40, 1)] + [(i, 0) for i in ids], "1 of 13 rows have no image .such as f"),
         (
             lambda ids: [("id", "label"), (ids[0], 2)] + [(i, 0) for i in ids[1:]],
             "line 2: the label is '2', but 0 or 1",
@@ -373,7 +373,7 @@ def test_a_run_folder_that_is_taken(refuses, pcam_folder, tmp_path, resume):
     (tmp_path / "run" / ("notes.txt" if resume else "run.json")).write_text("{}")
     refuses("train", pcam_folder(), "--run", tmp_path / "run", *SMALL, *resume, says="exists already; resume it with")
     (tmp_path / "file").write_text("")
-    refuses("train", pcam_folder("b"), "--run", tmp_path / "file", *SMALL, *resume, says="file exists already")
+    refuses("train", pcam_folder("b"), "--run", tmp_path / "file", *SMALL, *resume, says="file could not be written")
 
 
 @pytest.mark.parametrize("record", ['{"settings": ', "[1]", '{"a": 1}', '{"settings": {"colour": "red"}}'])
@@ -418,12 +418,16 @@ def test_models_that_cannot_be_used(refuses, pcam_folder, tmp_path, model):
     (tmp_path / "page.keras").write_bytes(HTML)
     (tmp_path / "model.txt").write_bytes(HTML)
     keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(tmp_path / "other.keras")
+    pool = keras.layers.GlobalAveragePooling2D()
+    unscaled = tmp_path / "unscaled.keras"
+    keras.Sequential([keras.Input((96, 96, 3)), pool, keras.layers.Dense(1, activation="sigmoid")]).save(unscaled)
     folder = pcam_folder()
     for command in ("evaluate", "predict"):
         out = ("--out", tmp_path / "out")
         for name in ("corrupt.keras", "page.keras", "model.txt"):
             refuses(command, folder, "--model", tmp_path / name, *out, says=f"{name} is not a whole model file")
         refuses(command, folder, "--model", tmp_path / "other.keras", *out, says=r"other.keras maps \(None, 5\) to")
+        refuses(command, folder, "--model", unscaled, *out, says="takes float32 and scales nothing itself")
         refuses(command, folder, "--model", tmp_path / "none.keras", *out, says="There is no model file")
         refuses(command, folder, "--run", tmp_path / "none", *out, says="none is not a training run")
         refuses(command, folder, "--model", model, "--run", tmp_path, *out, says="Name one model: either")
@@ -449,7 +453,10 @@ def test_splits_that_cannot_be_scored(refuses, pcam_folder, tmp_path, model):
 @pytest.mark.parametrize(
     "rows, says",
     [
-        (lambda ids: [(i, 1) for i in ids[1:]], "does not label every patch of an unlabelled split"),
+        (
+            lambda ids: [(i, 1) for i in ids[1:]],
+            "labels 3 of the 4 patches of images .not 0., .* or use what both have with --overlap",
+        ),
         (lambda ids: [(i, "yes") for i in ids], "line 2: the label is 'yes', but 0 or 1 is needed"),
         (lambda ids: [(i, 0.5) for i in ids], "line 2: the label is '0.5', but 0 or 1 is needed"),
         (lambda ids: [(ids[0], 1), *((i, 1) for i in ids)], "more than once"),
@@ -481,13 +488,38 @@ def test_a_run_of_other_data(refuses, pcam_folder, tmp_path, model):
     shutil.copy(model, run / "best.keras")
     (run / "run.json").write_text('{"settings": {}}')
     (run / "valid_ids.txt").write_text("elsewhere_0\nelsewhere_1\n")
-    refuses("evaluate", pcam_folder(), "--run", run, "--split", "valid", says="None of the patches .* is in the data")
+    refuses(
+        "evaluate",
+        pcam_folder(),
+        "--run",
+        run,
+        "--split",
+        "valid",
+        says="other patches than the run learned from: of the 2 .* 0 are there by name",
+    )
 
 
 def test_a_colour_baseline_without_training_patches(refuses, pcam_folder, tmp_path, model):
     folder = pcam_folder(splits=("test",))
     options = ("--model", model, "--tta", "none", "--baseline", "--out", tmp_path / "out")
     refuses("evaluate", folder, *options, says="has no split 'train' here")
+    refuses("evaluate", pcam_folder("few"), *options, says="Colour cannot be learned from 12 training patches")
+
+
+def test_numbers_that_are_no_probabilities(refuses, pcam_folder, tmp_path):
+    """With layers that nobody can look into, only what a model gives tells."""
+    import keras
+
+    entry = keras.Input((96, 96, 3), dtype="uint8")
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(entry))
+    keras.Model(entry, keras.ops.sum(mean, axis=1, keepdims=True)).save(tmp_path / "sum.keras")
+    keras.Model(entry, keras.ops.log(-keras.ops.sum(mean, axis=1, keepdims=True))).save(tmp_path / "log.keras")
+    folder = pcam_folder(n=6)
+    for command in ("evaluate", "predict"):
+        out = ("--tta", "none", "--out", tmp_path / "out")
+        says = r"gives numbers from 1\.\d+ to 1\.\d+, which are no probabilities; end it in a sigmoid"
+        refuses(command, folder, "--model", tmp_path / "sum.keras", *out, says=says)
+        refuses(command, folder, "--model", tmp_path / "log.keras", *out, says="gives nan, which is no number")
 
 
 # Disk and permissions ----------------------------------------------------------------------------------------------
@@ -554,9 +586,36 @@ def test_results_in_a_place_that_is_taken(refuses, pcam_folder, tmp_path, model)
     folder = pcam_folder(n=6)
     (tmp_path / "file").write_text("")
     common = (folder, "--model", model, "--tta", "none")
-    refuses("predict", *common, "--out", folder, says="pcam could not be written")
-    refuses("evaluate", *common, "--out", tmp_path / "file", says="metrics.json could not be written")
-    refuses("train", folder, "--run", tmp_path / "file" / "run", *SMALL, says="run.json could not be written")
+    refuses("predict", *common, "--out", folder, says=r"pcam could not be written \(Is a directory\)")
+    refuses("predict", *common, "--out", tmp_path / "file" / "p.csv", says=r"p.csv could not be written \(Not a")
+    refuses("evaluate", *common, "--out", tmp_path / "file", says=r"file could not be written \(Not a directory\)")
+    refuses("train", folder, "--run", tmp_path / "file" / "run", *SMALL, says="run could not be written")
+    refuses("info", folder, "--figure", tmp_path / "file" / "f.png", says="f.png could not be written")
+    refuses("sample", tmp_path / "file", says="file could not be written")
+    refuses("course", "--out", tmp_path / "file", says="file could not be written")
+
+
+def test_where_results_go_is_looked_at_before_anything_else(refuses, tmp_path, monkeypatch):
+    from pcam_utils.data import sources
+    from pcam_utils.models import networks
+
+    for module, name in ((sources, "open_data"), (networks, "load_model")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("the work has begun"))
+    (tmp_path / "file").touch()
+    for command in (("predict",), ("evaluate",), ("train",)):
+        option = "--run" if command == ("train",) else "--out"
+        refuses(*command, tmp_path, option, tmp_path / "file" / "x", says="could not be written")
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.xyz", "figure.png.bak"])
+def test_a_figure_needs_a_name_that_says_how_to_draw_it(refuses, pcam_folder, tmp_path, name):
+    refuses("info", pcam_folder(), "--figure", tmp_path / name, says="choose one that ends in .png or .jpg")
+
+
+@pytest.mark.parametrize("seed", ["99999999999", "-1", "0.5"])
+def test_seeds_that_numpy_does_not_take(refuses, pcam_folder, tmp_path, seed):
+    for command in (("train", pcam_folder(f"d{seed}"), "--run"), ("sample",)):
+        refuses(*command, tmp_path / "new", "--seed", seed, says="Invalid value for '--seed'")
 
 
 @pytest.mark.parametrize("what", ["images", "labels", "folder"])
@@ -571,12 +630,12 @@ def test_data_that_may_not_be_read(refuses, pcam_folder, kaggle_folder, monkeypa
         monkeypatch.setattr(h5py, "File", refuse)
     else:
         folder = kaggle_folder()
-        owner = "builtins.open" if what == "labels" else "pathlib.Path.iterdir"
+        owner = "builtins.open" if what == "labels" else "os.scandir"
         monkeypatch.setattr(owner, refuse)
     says = {
         "images": "train_x.h5 may not be read",
         "labels": r"train_labels.csv cannot be read \(Permission denied\)",
-        "folder": "train may not be read; change its permissions",
+        "folder": "kaggle may not be read; change its permissions",
     }[what]
     refuses("info", folder, says=says)
 

@@ -1,13 +1,16 @@
 """Exit codes, streams and sentences: what scripts and people rely on."""
 
 import errno
+import io
 import json
+import os
+import sys
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from pcam_utils.cli.console import Command, CommandFailed, Group, say, say_replaced, show
+from pcam_utils.cli.console import Command, CommandFailed, Group, own_surroundings, say, say_replaced, show
 from pcam_utils.errors import InputError
 
 
@@ -81,3 +84,34 @@ def test_only_what_is_there_is_named_as_replaced(tmp_path, capsys):
     assert capsys.readouterr().err == f"Already there, and replaced once this ends well: {tmp_path / 'a'}.\n"
     say_replaced(tmp_path / "b")
     assert capsys.readouterr().err == ""
+
+
+def shout(letter):
+    @click.group(cls=Group)
+    def main():
+        pass
+
+    @main.command()
+    def now():
+        show({}, f"a{letter}b", as_json=False)
+
+    return main
+
+
+@pytest.mark.parametrize("letter, printed", [("×", b"a\\xd7b\n"), ("\udcff", b"a\\udcffb\n"), ("я", b"a\xffb\n")])
+def test_a_letter_that_the_console_lacks_is_printed_as_its_number(monkeypatch, letter, printed):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1251", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    shout(letter).main(["now"], standalone_mode=False)
+    stream.flush()
+    assert stream.buffer.getvalue() == printed and stream.errors == "strict"
+
+
+@pytest.mark.parametrize("before", [None, "module://no_such_inline.backend_inline"])
+def test_commands_draw_as_they_choose_and_leave_the_choice_of_others(monkeypatch, before):
+    monkeypatch.delenv("MPLBACKEND")
+    if before:
+        monkeypatch.setenv("MPLBACKEND", before)
+    with own_surroundings():
+        assert os.environ["MPLBACKEND"] == "agg"
+    assert os.environ.get("MPLBACKEND") == before

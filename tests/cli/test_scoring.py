@@ -1,9 +1,15 @@
+import re
+import tempfile
+
 import numpy as np
 import pytest
+from helpers import read_csv
 
 from pcam_utils.cli import scoring
-from pcam_utils.cli.scoring import as_table, overlap, score_colour
+from pcam_utils.cli.scoring import as_table, colour_patches, keep, overlap, score_colour
 from pcam_utils.data.sources import open_data
+from pcam_utils.errors import InputError
+from pcam_utils.evaluation.metrics import evaluate
 
 
 @pytest.mark.parametrize("record", [{"name": "pcam"}, {"settings": {"weights": "pcam"}}])
@@ -26,11 +32,39 @@ def test_colour_is_learned_from_training_patches_that_are_not_scored(pcam_folder
         return np.arange(len(images)) / len(images)
 
     monkeypatch.setattr(baseline, "colour_scores", guess)
-    data = open_data(pcam_folder(n=40))
+    data = open_data(pcam_folder(n=60))
     scored = data.split("train").take(np.arange(10))
-    found = score_colour(data, scored, np.linspace(0, 1, 10))
-    assert asked["train"] == 30
+    found = score_colour(colour_patches(data, scored), scored, np.linspace(0, 1, 10))
+    assert asked["train"] == 50
     assert found["difference"] == pytest.approx(0, abs=1e-9)  # the same order, so the same AUC
+
+
+def test_too_few_patches_to_learn_colour_from_are_refused_before_the_work(pcam_folder):
+    data = open_data(pcam_folder(n=12))
+    with pytest.raises(InputError, match="Colour cannot be learned from 12 training patches: give 40 or more"):
+        colour_patches(data, data.split("test"))
+    with pytest.raises(InputError, match="The train split holds no patches, and both classes are needed"):
+        colour_patches(data, data.split("train"))
+
+
+def test_predictions_whose_place_fails_in_the_end_are_kept_among_the_temporary_files(
+    pcam_folder, tmp_path, monkeypatch
+):
+    patches = open_data(pcam_folder()).split("test")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match="taken could not be written .*; the predictions are in ") as caught:
+        keep(tmp_path / "taken", patches, np.linspace(0, 1, 12))
+    spare = re.search(r"the predictions are in (.*)\.$", str(caught.value))[1]
+    assert [row["id"] for row in read_csv(spare)] == patches.ids.tolist()
+
+
+def test_a_model_that_tells_nothing_apart_is_named(pcam_folder, tmp_path, capsys):
+    patches = open_data(pcam_folder()).split("test")
+    keep(tmp_path / "p.csv", patches, np.full(12, 0.25))
+    assert "gives 0.25 for each of the 12 patches: it tells none apart" in capsys.readouterr().err
+    keep(tmp_path / "p.csv", patches, np.linspace(0, 1, 12))
+    assert not capsys.readouterr().err
 
 
 def test_the_table_says_what_was_scored_and_where_it_was_left():
@@ -55,3 +89,10 @@ def test_the_table_says_what_was_scored_and_where_it_was_left():
         "  out/predictions.csv",
         "Not for diagnosis.",
     ]
+
+
+def test_the_table_says_in_place_of_an_interval_why_there_is_none():
+    found = evaluate([0, 1] * 20, np.linspace(0, 1, 40), slides=np.repeat(["a", "b"], 20))
+    lines = as_table({**found, "split": "test", "simulated": False, "tta": "none"}).splitlines()
+    assert lines[1].endswith("   no interval")
+    assert lines[2] == "  interval: none: 2 slides without tumour and 2 with it, but 6 of each are needed"
