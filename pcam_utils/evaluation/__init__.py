@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["auc_difference", "auc_interval", "choose_threshold", "evaluate", "operating_point"],
         "plots": ["plot_history", "plot_patches", "plot_precision_recall", "plot_roc"],
         "predictions": ["predict", "predict_views", "write_submission"],
+        "scoreboard": ["Scoreboard"],
     },
 )

@@ -186,15 +186,16 @@ def plot_patches(
     return ax
 
 
-def make_axes(ax, **kwargs):
+def make_axes(ax: Any, **kwargs: Any) -> Any:
+    """Give back the axes, or make those of a new figure."""
     return plt.subplots(layout="constrained", **kwargs)[1] if ax is None else ax
 
 
-def _title(what, simulated):
+def _title(what: str, simulated: bool) -> str:
     return f"{what} (simulated patches)" if simulated else what
 
 
-def _point_label(point):
+def _point_label(point: Mapping[str, float]) -> str:
     return (
         f"threshold {point['threshold']:.2f}: sensitivity {point['sensitivity']:.2f}, "
         f"specificity {point['specificity']:.2f}"
