@@ -182,8 +182,7 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, as_json,
         scoring.keep(out / "predictions.csv", patches, probabilities)
     metrics = scoring.score(patches, probabilities, record, tta=tta, mean=mean)
     metrics.update(model=_name(run, model), data=str(data))
-    warning = scoring.overlap(patches, record)
-    if warning:
+    for warning in filter(None, (scoring.all_alike(probabilities), scoring.overlap(patches, record))):
         say(f"pcam: {warning}")
     if train_patches:
         metrics["colour_alone"] = scoring.score_colour(train_patches, patches, probabilities)
@@ -206,7 +205,7 @@ def predict(data, run, model, split, out, tta, mean, as_json, **how):
     """Predict probabilities of tumour: a CSV of id,label, in the order of the data."""
     from ..evaluation.predictions import predict as predict_patches
     from .choosing import choose_images, choose_model
-    from .scoring import keep
+    from .scoring import all_alike, keep
 
     data = _data_folder(data)
     say_replaced(out)
@@ -214,6 +213,8 @@ def predict(data, run, model, split, out, tta, mean, as_json, **how):
     patches = choose_images(functools.partial(_open_for, record, data, **how), split)
     probabilities = predict_patches(chosen, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
     keep(out, patches, probabilities)
+    if warning := all_alike(probabilities):
+        say(f"pcam: {warning}")
     about = {"split": patches.name, "simulated": patches.simulated, "model": _name(run, model), "data": data}
     made = {"out": out, "patches": len(patches), "mean_probability": float(probabilities.mean()), **about}
     text = f"{len(patches):,} predictions are in {out}; not for diagnosis."

@@ -15,7 +15,6 @@ from ..evaluation.metrics import auc_difference, evaluate
 from ..evaluation.predictions import write_submission
 from ..files import write_json
 from ..models import shipped
-from .console import say
 from .figures import blank, save
 
 COLOUR_PATCHES = 6000  #: training patches that the colour baseline learns from, at most
@@ -49,13 +48,18 @@ def score(
 def keep(path: Path, patches: Patches, probabilities: np.ndarray) -> None:
     """Write predictions at once; where that place fails after all, among the temporary files, and say so."""
     ids, numbers = patches.ids.tolist(), probabilities.tolist()
-    if len(numbers) > 1 and probabilities.min() == probabilities.max():
-        say(f"pcam: The model gives {numbers[0]:.3g} for each of the {len(numbers):,} patches: it tells none apart.")
     try:
         write_submission(path, ids, numbers)
     except InputError as error:
         spare = write_submission(Path(tempfile.mkdtemp(prefix="pcam-")) / path.name, ids, numbers)
         raise InputError(f"{str(error).rstrip('.')}; the predictions are in {spare}.") from error.__cause__
+
+
+def all_alike(probabilities: np.ndarray) -> str | None:
+    """Say so where a model gives all patches the same: it is broken, or fed what it has not learned on."""
+    if len(probabilities) < 2 or probabilities.min() < probabilities.max():
+        return None
+    return f"The model gives {probabilities[0]:.3g} for all {len(probabilities):,} patches: it tells none apart."
 
 
 def overlap(patches: Patches, record: dict[str, Any]) -> str | None:

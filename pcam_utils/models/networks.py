@@ -197,6 +197,8 @@ def _is_whole(path: Path) -> bool:
 def _fault(model: Any) -> str | None:
     """Why a model cannot be given raw patches and be taken at its word, and the way out; None if it can."""
     takes, gives = (getattr(model, side, None) for side in ("input_shape", "output_shape"))
+    if isinstance(getattr(model, "output", None), dict):
+        gives = "named outputs"
     if gives == (None, 2):
         return (
             "gives two numbers for each patch, but the probability of tumour alone is needed; keep its column: "

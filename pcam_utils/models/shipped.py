@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -19,7 +20,7 @@ _FIELDS = 3  #: a look at a patch is the mean colour of 3×3 fields
 _NEAR = 2  #: looks that differ by no more, on a scale of 255, are taken for the same patch, recompressed or not
 
 
-def read_record(folder: str | Path = FOLDER) -> dict:
+def read_record(folder: str | Path = FOLDER) -> Any:
     """What is known of the shipped classifier: its runs, temperature, operating point, and checksums.
 
     Raises
@@ -71,7 +72,7 @@ def look(images: np.ndarray) -> np.ndarray:
     """
     field = SIZE // _FIELDS
     means = images.reshape(len(images), _FIELDS, field, _FIELDS, field, 3).mean(axis=(2, 4))
-    return np.rint(means).astype(np.uint8).reshape(len(images), -1)
+    return np.asarray(np.rint(means), np.uint8).reshape(len(images), -1)
 
 
 def seen_in_training(patches: Patches, folder: str | Path = FOLDER) -> np.ndarray:

@@ -137,12 +137,18 @@ REFUSED = {
     "scales nothing itself, so it cannot be known": lambda: other(before=[keras.layers.BatchNormalization()]),
     "ends in linear, so it gives logits": lambda: other("uint8", activation=None),
     "ends in softmax, so it gives 1 for every patch": lambda: other("uint8", activation="softmax"),
+    r"maps \(None, 96, 96, 3\) to named outputs": lambda: named(),
     "keep its column": lambda: other("uint8", activation="softmax", outputs=2),
     "holds weights that are no numbers": nan,
     r"maps \(None, 3, 96, 96\) to": lambda: other(shape=(3, 96, 96)),
     r"maps \(None, 96, 96, 3\) to \(None, 9\)": lambda: other(outputs=9),
     r"maps \[\(None, 96, 96, 3\), \(None, 4\)\] to": lambda: two_inputs(),
 }
+
+
+def named():
+    model = other("uint8")
+    return keras.Model(model.inputs[0], {"tumour": model.outputs[0]})
 
 
 def two_inputs():
