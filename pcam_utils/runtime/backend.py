@@ -22,6 +22,7 @@ LARGEST_SEED = 2**32 - 1  #: that NumPy takes
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 _NEEDED = {"floatx": "float32", "image_data_format": "channels_last"}  # of keras.json
 _KERAS_OWN = {"epsilon": 1e-7, "backend": "tensorflow", **_NEEDED}  # what Keras itself writes there
+_XLA_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -127,8 +128,8 @@ def prepare(
     precision : {'float32', 'mixed_float16', 'mixed_bfloat16'}
         Mixed precision pays on GPUs alone: float16 on a T4, bfloat16 on newer ones.
     deterministic : bool
-        Let TensorFlow use only operations that give the same bits each time. A GPU needs that for two runs to be equal.
-        On a CPU runs were equal without it wherever we compared, and it nearly doubles the time of a step.
+        Use only operations that give the same bits each time. A GPU needs that for two runs to be equal. On a CPU runs
+        were equal without it wherever we compared, and in TensorFlow it nearly doubles the time of a step.
     tune : bool
         Make TensorFlow quicker in this process: its threads, memory that was freed, and what it does before the first
         step. False leaves all of it alone. On JAX there is nothing to tune.
@@ -149,22 +150,39 @@ def prepare(
         raise InputError(f"The seed is {seed}, but it must lie between 0 and {LARGEST_SEED}.")
     if precision not in PRECISIONS:
         raise InputError(f"'{precision}' is no precision; choose one of {', '.join(PRECISIONS)}.")
+    if deterministic:
+        _forbid_what_varies(keras.backend.backend())
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
-    if keras.backend.backend() != "tensorflow":
-        return
-    import tensorflow as tf
+    if tune and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if tune:
         # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         done = ["graphs are not rewritten", *_set_threads(tf), *_keep_freed_memory()]
         say(f"TensorFlow is tuned: {', '.join(done)} (tune=False leaves it alone).")
 
 
-def compiled(function: Callable) -> Callable:
+def _forbid_what_varies(backend: str) -> None:
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        return
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _XLA_DETERMINISTIC in flags.split():
+        return
+    from jax._src import xla_bridge  # JAX says it nowhere else
+
+    if xla_bridge.backends_are_initialized():
+        raise InputError(
+            "JAX has computed in this process already, and can be made deterministic before that alone; restart "
+            f"Python, and call prepare() first (or set XLA_FLAGS={_XLA_DETERMINISTIC})."
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} {_XLA_DETERMINISTIC}".strip()  # XLA reads them once, when it starts
+
+
+def compiled(function: Callable) -> Any:
     """Compile a pure function of arrays with XLA, whatever the backend.
 
     Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also
@@ -184,7 +202,7 @@ def compiled(function: Callable) -> Callable:
     return jax.jit(function)
 
 
-def as_graph(function: Callable) -> Callable:
+def as_graph(function: Callable) -> Any:
     """Make TensorFlow run a function as a graph, without its Python; JAX's own functions stay as they are."""
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -200,31 +218,22 @@ def _held_stderr() -> Iterator[None]:
     TensorFlow's libraries greet past Python, and before they look at TF_CPP_MIN_LOG_LEVEL. So another process holds
     what they say: it is stopped if all went well, and else writes it out once this one lets go of the pipe, or is gone.
     """
+    hold = [sys.executable or "", "-ISc", "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"]
     try:
-        sys.stderr.flush()
         kept = os.dup(2)
-        holder = subprocess.Popen(
-            [sys.executable or "", "-ISc", "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is meant for this process, and must not lose what the other holds
-        )
-    except (OSError, AttributeError):  # there is no stderr, as under pythonw, or no other process can be had
+        # A session of its own: Ctrl-C is meant for this process, and must not lose what the other holds.
+        holder = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    except OSError:  # there is no stderr, as under pythonw, or no other process can be had
         yield
         return
-    pipe = holder.stdin
-    assert pipe is not None  # it was asked for
-    os.dup2(pipe.fileno(), 2)
-    try:
-        yield
-        holder.kill()
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        pipe.close()
-        with suppress(subprocess.TimeoutExpired):  # something that the block started still holds the pipe
-            holder.wait(timeout=5)
+    with holder:  # closes the pipe at the end, and waits
+        os.dup2(holder.stdin.fileno(), 2)  # type: ignore[union-attr]  # it was asked for
+        try:
+            yield
+            holder.kill()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _keep_freed_memory() -> list[str]:

@@ -53,6 +53,13 @@ def test_keras_that_is_imported_already_is_taken_as_it_is():
     assert load_keras() is sys.modules["keras"]
 
 
+@pytest.mark.parametrize("name, value", [("floatx", "float16"), ("image_data_format", "channels_first")])
+def test_keras_that_is_set_otherwise_already_is_refused(monkeypatch, name, value):
+    monkeypatch.setattr(keras.config, name, lambda: value)
+    with pytest.raises(InputError, match=f"Keras is set to .*{value}.*; restart Python"):
+        load_keras()
+
+
 # Which backend ------------------------------------------------------------------------------------------------------
 
 KERAS_OWN = {"floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", "image_data_format": "channels_last"}
@@ -128,6 +135,12 @@ def test_keras_starts_on_the_backend_that_keras_json_names(tmp_path):
     assert result.stdout == "jax\n", result.stderr
 
 
+def test_no_folder_named_tilde_is_made_for_keras(tmp_path):
+    code = "from pcam_utils.runtime import load_keras; load_keras()"
+    result = python(code, HOME=str(tmp_path), USERPROFILE=str(tmp_path), KERAS_HOME="~/mine", PWD=str(tmp_path))
+    assert result.returncode == 0 and (tmp_path / "mine").is_dir() and not os.path.exists("~")
+
+
 # What libraries say while Keras is imported -------------------------------------------------------------------------
 
 ENDINGS = {
@@ -182,9 +195,10 @@ def test_precision_is_set_and_a_wrong_one_refused():
         prepare(0, precision="float8")
 
 
-def test_a_negative_seed_is_refused():
-    with pytest.raises(InputError, match="seed is -1"):
-        prepare(-1)
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed):
+    with pytest.raises(InputError, match=f"seed is {seed}, but it must lie between 0 and 4294967295"):
+        prepare(seed)
 
 
 TUNED = """
@@ -214,3 +228,37 @@ def test_prepare_says_in_one_line_what_it_tunes_and_leaves_it_alone_where_asked(
 def test_memory_is_left_alone_where_asked(monkeypatch):
     monkeypatch.setattr(backend, "_keep_freed_memory", lambda: pytest.fail("the allocator was touched"))
     prepare(0, tune=False, say=lambda line: pytest.fail(line))
+
+
+# Determinism on JAX (for TensorFlow, see tests/training/test_run.py) ------------------------------------------------
+
+ON_JAX = """
+import sys
+from pcam_utils.runtime import load_keras, prepare
+if "late" in sys.argv:
+    load_keras().ops.ones(3)
+prepare(0, deterministic="yes" in sys.argv)
+load_keras().ops.ones(3)
+"""
+
+
+@pytest.mark.parametrize("before", [[], ["--xla_gpu_deterministic_ops=false"]], ids=["no flag", "the contrary"])
+@pytest.mark.parametrize("asked", ["yes", "no"])
+def test_on_jax_xla_is_told_to_be_deterministic_where_asked(tmp_path, asked, before):
+    pytest.importorskip("jax")
+    # What XLA itself writes down of the flags that it works with.
+    flags = " ".join([f"--xla_dump_to={tmp_path}", *before])
+    result = python(ON_JAX, asked, KERAS_BACKEND="jax", XLA_FLAGS=flags)
+    assert result.returncode == 0, result.stderr
+    options = [path.read_text() for path in tmp_path.glob("*debug_options*")]
+    assert options and all(("xla_gpu_deterministic_ops: true" in text) == (asked == "yes") for text in options)
+
+
+@pytest.mark.slow
+def test_on_jax_that_has_computed_already_determinism_is_refused():
+    pytest.importorskip("jax")
+    refused = python(ON_JAX, "late", "yes", KERAS_BACKEND="jax")
+    assert "InputError: JAX has computed in this process already" in refused.stderr and refused.returncode
+    assert python(ON_JAX, "late", KERAS_BACKEND="jax").returncode == 0
+    told = python(ON_JAX, "late", "yes", KERAS_BACKEND="jax", XLA_FLAGS="--xla_gpu_deterministic_ops=true")
+    assert told.returncode == 0, told.stderr
