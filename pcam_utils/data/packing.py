@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +85,10 @@ def unpacked(path: Path, *, progress: bool = True) -> Path:
     return copy if copy.exists() else unpack(path, to=copy, keep=True, progress=progress)
 
 
-def _decode_all(path, files, fit, check_sha1, progress):
-    def decode(file):
+def _decode_all(
+    path: Path, files: Sequence[str | os.PathLike], fit: str | None, check_sha1: bool, progress: bool
+) -> None:
+    def decode(file: str | os.PathLike) -> NDArray[np.uint8]:
         image = read_image(file, fit)
         if check_sha1 and hashlib.sha1(image.tobytes()).hexdigest() != Path(file).stem:
             raise InputError(f"{file} is not the image that its name promises (SHA-1 of its pixels); {_way_out(file)}.")
@@ -101,7 +104,7 @@ def _decode_all(path, files, fit, check_sha1, progress):
                 bar.update()
 
 
-def _way_out(file):
+def _way_out(file: str | os.PathLike) -> str:
     if Path(file).suffix.lower() in (".jpg", ".jpeg", ".webp"):
         return (
             "such a copy has other pixels than the original, which its name no longer proves; get the TIFF, or ask for "
@@ -144,21 +147,21 @@ def read_image(file: str | os.PathLike, fit: str | None = None) -> NDArray[np.ui
     return np.asarray(_fit(image, fit, file) if image.size != (SIZE, SIZE) else image)
 
 
-def _wrong_size(file, width, height):
+def _wrong_size(file: str | os.PathLike, width: int, height: int) -> str:
     way_out = "ask for --fit resize or --fit crop"
     if max(width, height) >= _SLIDE:
         way_out = f"if it is a slide or a part of one, cut it into patches as lesson 14 does, else {way_out}"
     return f"{file} has {width}×{height} pixels, but {SIZE}×{SIZE} are needed; {way_out}."
 
 
-def _stored_mode(opened):
+def _stored_mode(opened: Any) -> str:
     """Pillow's mode, or '16-bit': it silently drops the low byte of 16-bit colour, and calls the rest 'RGB'."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in opened.tile]
     bits = getattr(opened, "tag_v2", {}).get(258, 8)  # BitsPerSample, of a TIFF alone
     return "16-bit" if "16" in str(raw_modes) or np.max(bits) > 8 else opened.mode
 
 
-def _fit(image, fit, file):
+def _fit(image: Image.Image, fit: str | None, file: str | os.PathLike) -> Image.Image:
     if fit == "resize":
         return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     if min(image.size) < SIZE:

@@ -63,7 +63,7 @@ class Rows:
         if isinstance(self.stored, np.ndarray):
             return np.asarray(self.stored[chosen])
         if len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
-            return self.stored[chosen[0] : chosen[0] + len(chosen)]
+            return np.asarray(self.stored[chosen[0] : chosen[0] + len(chosen)])
         batch = np.empty((len(chosen), *self.shape[1:]), self.dtype)
         if isinstance(self.stored, FileRows):
             self.stored.read_into(batch, chosen)
@@ -256,7 +256,7 @@ def has_fingerprint(patches: Patches, known: str) -> bool:
     return digest.hexdigest()[:16] == known
 
 
-def _digest(patches):
+def _digest(patches: Patches) -> hashlib._Hash:
     digest = hashlib.sha256(str(len(patches)).encode())
     if patches.labels is not None:
         digest.update(patches.labels.astype(np.uint8).tobytes())
@@ -274,4 +274,4 @@ def is_blank(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     -------
     (N,) bool
     """
-    return images.astype(np.float32).std(axis=(1, 2)).max(axis=-1) < BLANK_SPREAD
+    return np.asarray(images.astype(np.float32).std(axis=(1, 2)).max(axis=-1) < BLANK_SPREAD)

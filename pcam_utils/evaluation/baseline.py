@@ -41,7 +41,7 @@ def colour_features(images: Any) -> NDArray[np.float32]:
     return np.concatenate(batches)
 
 
-def _features(batch):
+def _features(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     parts = []
     for pixels in (batch[:, CENTRE, CENTRE], batch):
         pixels = pixels.reshape(len(batch), -1, 3).astype(np.float32)
@@ -94,4 +94,4 @@ def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, se
     require_enough(labels)
     model = HistGradientBoostingClassifier(random_state=seed)
     model.fit(colour_features(train_images), labels)
-    return model.predict_proba(colour_features(images))[:, 1]
+    return np.asarray(model.predict_proba(colour_features(images))[:, 1])

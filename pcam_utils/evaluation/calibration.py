@@ -66,8 +66,8 @@ def fit_temperature(labels: ArrayLike, views: ArrayLike) -> float:
     array([0.75])
     """
 
-    def loss(log_temperature):
-        return log_loss(labels, apply_temperature(views, np.exp(log_temperature)).mean(axis=1))
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(labels, apply_temperature(views, np.exp(log_temperature)).mean(axis=1)))
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
@@ -90,4 +90,4 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
     >>> np.round(apply_temperature([0.5, 0.9], 2.0), 2)
     array([0.5 , 0.75])
     """
-    return expit(logit(np.clip(probabilities, _EDGE, 1 - _EDGE)) / temperature)
+    return np.asarray(expit(logit(np.clip(probabilities, _EDGE, 1 - _EDGE)) / temperature))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,13 +213,13 @@ def auc_difference(
     return float(difference), *_middle(drawn[:, 0] - drawn[:, 1], level)
 
 
-def _groups_of_each_class(labels, groups):
+def _groups_of_each_class(labels: ArrayLike, groups: ArrayLike | None) -> list[int]:
     labels = np.asarray(labels)
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     return [len(np.unique(groups[labels == label])) for label in (0, 1)]
 
 
-def _how_drawn(labels, slides):
+def _how_drawn(labels: ArrayLike, slides: ArrayLike | None) -> str:
     without, with_tumour = _groups_of_each_class(labels, slides)
     drawn = "patches" if slides is None else "slides"
     if min(without, with_tumour) >= FEWEST_GROUPS:
@@ -227,15 +227,17 @@ def _how_drawn(labels, slides):
     return f"none: {without} {drawn} without tumour and {with_tumour} with it, but {FEWEST_GROUPS} of each are needed"
 
 
-def _drawn_aucs(labels, scores, groups, draws, seed):
+def _drawn_aucs(
+    labels: ArrayLike, scores: Sequence[ArrayLike], groups: ArrayLike | None, draws: int, seed: int
+) -> NDArray[np.float64]:
     """(draws, len(scores)) AUCs of patches, or whole groups, drawn with replacement."""
     rng = np.random.default_rng(seed)
-    _, member = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    _, member = np.unique(np.arange(len(np.asarray(labels))) if groups is None else groups, return_inverse=True)
     number = member.max() + 1
     ranked = [_ranked(labels, score) for score in scores]
     if min(_groups_of_each_class(labels, groups)) < FEWEST_GROUPS:
         return np.full((1, len(scores)), np.nan)
-    drawn = []
+    drawn: list[list[float]] = []
     while len(drawn) < draws:
         weights = np.bincount(rng.integers(0, number, number), minlength=number)[member]
         aucs = [_weighted_auc(positive, place, weights) for positive, place in ranked]
@@ -251,7 +253,7 @@ def _middle(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ranked(labels, probabilities):
+def _ranked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     labels = np.asarray(labels)
     if len(np.unique(labels)) < 2:
         raise InputError("An AUC needs patches of both classes; evaluate a split that has them.")
@@ -259,10 +261,10 @@ def _ranked(labels, probabilities):
     return labels.astype(bool), place
 
 
-def _weighted_auc(positive, place, weights):
+def _weighted_auc(positive: NDArray[np.bool_], place: NDArray[np.intp], weights: NDArray[np.integer]) -> float:
     """AUC of weighted patches: the share of (positive, negative) pairs in the right order, ties counting half."""
     positives = np.bincount(place, weights * positive)
     negatives = np.bincount(place, weights * ~positive)
     pairs = positives.sum() * negatives.sum()
     below = np.cumsum(negatives) - negatives
-    return (positives * (below + negatives / 2)).sum() / pairs if pairs else np.nan
+    return float((positives * (below + negatives / 2)).sum() / pairs) if pairs else np.nan

@@ -169,9 +169,9 @@ def average(views: np.ndarray, mean: str = "arithmetic") -> np.ndarray:
     if mean not in MEANS:
         raise InputError(f"'{mean}' is no mean; choose one of {', '.join(MEANS)}.")
     if mean == "arithmetic":
-        return views.mean(axis=1)
+        return np.asarray(views.mean(axis=1))
     with np.errstate(divide="ignore"):
-        return np.exp(np.log(views).mean(axis=1))
+        return np.asarray(np.exp(np.log(views).mean(axis=1)))
 
 
 def write_submission(path: str | Path, ids: Sequence[str], probabilities: Sequence[float]) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
@@ -52,9 +53,10 @@ class Scoreboard:
 
     def __init__(self, lesson: str, judged: Patches, folder: str | os.PathLike | None = None) -> None:
         self.lesson, self.judged = lesson, judged.require_both_classes()
+        self.labels = np.asarray(judged.labels)
         self.path = Path(folder or results_folder()) / "scores.csv"
         self.scores: dict[str, ArrayLike] = {}
-        what = hashlib.sha1("\n".join([*judged.ids, *map(str, judged.labels)]).encode()).hexdigest()[:8]
+        what = hashlib.sha1("\n".join([*judged.ids, *map(str, self.labels)]).encode()).hexdigest()[:8]
         kind = "simulated " if judged.simulated else ""
         slides = "" if judged.slides is None else f" of {len(set(judged.slides))} slides"
         self.data = f"{len(judged):,} {kind}patches of {judged.name}{slides} ({what})"
@@ -72,7 +74,7 @@ class Scoreboard:
         -------
         str
         """
-        labels, slides = self.judged.labels, self.judged.slides
+        labels, slides = self.labels, self.judged.slides
         low, high = auc_interval(labels, probabilities, groups=slides)
         row = (self.lesson, name, float(roc_auc_score(labels, probabilities)), low, high, self.data)
         self.scores[name] = probabilities
@@ -87,7 +89,7 @@ class Scoreboard:
     def gain(self, name: str, other: str) -> str:
         """Say by how much one of this lesson's models beats another, with a paired 95 % interval."""
         scores = self.scores[name], self.scores[other]
-        gain, low, high = auc_difference(self.judged.labels, *scores, groups=self.judged.slides)
+        gain, low, high = auc_difference(self.labels, *scores, groups=self.judged.slides)
         return f"{name} minus {other}: {gain:+.3f} {_interval(low, high, '+')}"
 
     def rows(self) -> pd.DataFrame:
@@ -111,11 +113,11 @@ class Scoreboard:
         ax.invert_yaxis()
         return ax
 
-    def _all(self):
+    def _all(self) -> pd.DataFrame:
         if not self.path.exists():
             return pd.DataFrame(columns=COLUMNS)
         return pd.read_csv(self.path, dtype={"lesson": str})
 
 
-def _interval(low, high, sign=""):
+def _interval(low: float, high: float, sign: str = "") -> str:
     return f"({low:{sign}.3f} to {high:{sign}.3f})" if low == low else "(no interval: too few slides)"

@@ -20,7 +20,7 @@ _FIELDS = 3  #: a look at a patch is the mean colour of 3×3 fields
 _NEAR = 2  #: looks that differ by no more, on a scale of 255, are taken for the same patch, recompressed or not
 
 
-def read_record(folder: str | Path = FOLDER) -> Any:
+def read_record(folder: str | Path = FOLDER) -> dict[str, Any]:
     """What is known of the shipped classifier: its runs, temperature, operating point, and checksums.
 
     Raises
@@ -34,7 +34,8 @@ def read_record(folder: str | Path = FOLDER) -> Any:
     True
     """
     try:
-        return json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        return record
     except (OSError, ValueError) as error:
         raise InputError(f"{Path(folder) / RECORD} cannot be read; install pcam-utils again.") from error
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..runtime.backend import as_graph, compiled
 from .operations import HOLE, OPERATIONS, Operation
 
 ops = keras.ops
+Ends = Sequence[float]  #: lowest and highest of what is drawn
 Tensor = Any  #: of the backend, or whatever it takes for one: a NumPy array, too
 
 
@@ -194,7 +195,7 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     pixels = ops.reshape(images, (-1, 3))
     first = (ops.arange(ops.shape(images)[0]) * side * side)[:, None, None]
 
-    def at(row, column):
+    def at(row: Tensor, column: Tensor) -> Tensor:
         # Past the last pixel nothing is read: its share of the result is none.
         row, column = (ops.cast(ops.minimum(place, side - 1), "int32") for place in (row, column))
         return ops.cast(ops.take(pixels, first + row * side + column, axis=0), "float32")
@@ -294,17 +295,17 @@ def stain(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     return _like(images, 255 * ops.exp(-density * factor - math.log(10) * offset))
 
 
-def _rows(images):
+def _rows(images: Tensor) -> Tensor:
     """Pixels of a row side by side, as float32: with three colours as inner dimension, compilers make no vectors."""
     side = images.shape[1]
     return ops.cast(ops.reshape(images, (-1, side, side * 3)), "float32")
 
 
-def _like(images, values):
+def _like(images: Tensor, values: Tensor) -> Tensor:
     return ops.reshape(_grey(values), ops.shape(images))
 
 
-def _shifted(values, axis, reach, step):
+def _shifted(values: Tensor, axis: int, reach: int, step: int) -> list[Tensor]:
     """The values moved by -reach … reach pixels along an axis, mirrored at its ends; step is the width of a pixel."""
     length = values.shape[axis]
     cut = lambda start, end: values[:, start:end] if axis == 1 else values[:, :, start:end]
@@ -315,17 +316,17 @@ def _shifted(values, axis, reach, step):
     return [padded[:, start:end] if axis == 1 else padded[:, :, start:end] for start, end in ends]
 
 
-def _mirrored(place, last):
+def _mirrored(place: Tensor, last: int) -> Tensor:
     """Take places beyond 0 … last to where mirrors in the middle of the border pixels show them, however far."""
     place = place - 2 * last * ops.floor(place / (2 * last))
     return ops.maximum(last - ops.abs(place - last), 0)  # rounding may lead below 0
 
 
-def _grey(values):
+def _grey(values: Tensor) -> Tensor:
     return ops.cast(ops.clip(values, 0, 255) + 0.5, "uint8")
 
 
-def _within(uniform, ends):
+def _within(uniform: Tensor, ends: Ends) -> Tensor:
     lowest, highest = ends
     return lowest + (highest - lowest) * uniform
 
@@ -333,22 +334,24 @@ def _within(uniform, ends):
 # From numbers (K, columns) that are uniform between 0 and 1, and a field of noise, to each operation's quantities.
 
 
-def _random_affine(images, uniform, field, zoom, rotation, shear, shift):
-    angles = (_within(uniform[:, k], np.radians(ends).tolist()) for k, ends in ((2, rotation), (3, shear)))
-    return affine(images, affine_matrix(_within(uniform[:, :2], zoom), *angles, _within(uniform[:, 4:], shift)))
+def _random_affine(
+    images: Tensor, uniform: Tensor, field: Tensor, zoom: Ends, rotation: Ends, shear: Ends, shift: Ends
+) -> Tensor:
+    turn, slant = (_within(uniform[:, k], np.radians(ends).tolist()) for k, ends in ((2, rotation), (3, shear)))
+    return affine(images, affine_matrix(_within(uniform[:, :2], zoom), turn, slant, _within(uniform[:, 4:], shift)))
 
 
-def _random_noise(images, uniform, field, std):
+def _random_noise(images: Tensor, uniform: Tensor, field: Tensor, std: Ends) -> Tensor:
     return noise(images, _within(uniform[:, 0], std), field, ops.cast(uniform[:, 1] * field.shape[0], "int32"))
 
 
-def _random_holes(images, uniform, field, share):
+def _random_holes(images: Tensor, uniform: Tensor, field: Tensor, share: Ends) -> Tensor:
     across = images.shape[1] // HOLE
     cells = ops.reshape(uniform[:, 1:], (-1, across, across))
     return holes(images, cells < _within(uniform[:, 0], share)[:, None, None])
 
 
-def _random_stain(images, uniform, field, factor, offset):
+def _random_stain(images: Tensor, uniform: Tensor, field: Tensor, factor: Ends, offset: Ends) -> Tensor:
     return stain(images, _within(uniform[:, :3], factor), _within(uniform[:, 3:], offset))
 
 

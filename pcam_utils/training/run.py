@@ -10,8 +10,10 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from ..data.patches import Patches, fingerprint
 from ..data.sources import Data
-from ..data.splits import train_valid
+from ..data.splits import Split, train_valid
 from ..data.tables import read_probabilities
 from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
@@ -34,7 +36,7 @@ from ..runtime.fused import FusedAdam, fused_batch_norm
 from ..runtime.places import versions
 from .augment import Augment
 from .operations import AUGMENTS
-from .recipes import Settings
+from .recipes import Phase, Settings
 from .records import read_record, require_same_data, resumed, waited
 
 #: What zipfile, NumPy and json raise for bytes that are damaged, or that are no state of a run.
@@ -43,6 +45,9 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, 
 #: What the record says of a run's end: forgotten while it goes on.
 _ENDED = ("best", "operating_point", "seconds", "ended")
 
+Record = dict[str, Any]  #: what is written down of a run, or of an epoch
+Say = Callable[[str], object]  #: takes one line at a time
+
 
 def train(
     data: Data | Callable[[], Data],
@@ -50,9 +55,9 @@ def train(
     settings: Settings | None = None,
     *,
     resume: bool = False,
-    say: Callable[[str], object] = print,
+    say: Say = print,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> Record:
     """Train on a folder's patches and keep everything that belongs to the run in one folder.
 
     Parameters
@@ -99,13 +104,22 @@ def train(
         return _train(data() if callable(data) else data, run, settings, record, scope, say, progress)
 
 
-def _train(data, run, settings, record, scope, say, progress):
+def _train(
+    data: Data,
+    run: Path,
+    settings: Settings,
+    record: Record | None,
+    scope: Callable[[], AbstractContextManager],
+    say: Say,
+    progress: bool,
+) -> Record:
     split = train_valid(data, fraction=settings.valid_fraction, seed=settings.seed, progress=progress)
     say(f"Train on {len(split.train):,} patches, choose by {len(split.valid):,}: {split.how}.")
     fingerprints = {"train": fingerprint(split.train), "valid": fingerprint(split.valid)}
     if record:
         require_same_data(run, record, data, {"train": split.train, "valid": split.valid})
     targets = _targets(split.train, settings.targets)
+    assert settings.head is not None  # it is settled
     with scope():
         model = build_model(settings.backbone, settings.weights, settings.head, say=say)
         trainee = behind_augmentation(model, settings.augment, seed=settings.seed)
@@ -123,7 +137,7 @@ def _train(data, run, settings, record, scope, say, progress):
     return _finish(run, record, history, split)
 
 
-def _open_run(run, resume):
+def _open_run(run: Path, resume: bool) -> Record | None:
     """The record of an earlier start, or None for a new run."""
     if resume and (run / "run.json").exists():
         return read_record(run)
@@ -133,7 +147,7 @@ def _open_run(run, resume):
     return None
 
 
-def _new_record(data, split, fingerprints, model):
+def _new_record(data: Data, split: Split, fingerprints: dict[str, str], model: keras.Model) -> Record:
     return {
         "data": str(data.folder),
         "layout": data.layout,
@@ -142,7 +156,7 @@ def _new_record(data, split, fingerprints, model):
         "fit": data.fit,
         "split": split.how,
         "patches": {"train": len(split.train), "valid": len(split.valid)},
-        "positives": {"train": int(split.train.labels.sum()), "valid": int(split.valid.labels.sum())},
+        "positives": {"train": _positives(split.train), "valid": _positives(split.valid)},
         "fingerprints": fingerprints,
         "parameters": model.count_params(),
         "versions": {"backend": keras.backend.backend(), **versions()},
@@ -150,16 +164,30 @@ def _new_record(data, split, fingerprints, model):
     }
 
 
-def _targets(patches, path):
+def _positives(patches: Patches) -> int:
+    return int(np.sum(np.asarray(patches.labels)))
+
+
+def _targets(patches: Patches, path: str | PathLike[str] | None) -> NDArray[np.float32]:
     """What the network shall say: the labels, or halfway to another model's probabilities (distillation).
 
     Of Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
     """
-    labels = patches.labels.astype(np.float32)
-    return labels if path is None else (labels + read_probabilities(path, patches.ids)) / 2
+    labels = np.asarray(patches.labels, np.float32)
+    if path is None:
+        return labels
+    return np.asarray((labels + read_probabilities(path, patches.ids)) / 2, np.float32)
 
 
-def _train_phases(trainee, scope, split, targets, settings, keeper, progress):
+def _train_phases(
+    trainee: keras.Model,
+    scope: Callable[[], AbstractContextManager],
+    split: Split,
+    targets: NDArray[np.float32],
+    settings: Settings,
+    keeper: _Keeper,
+    progress: bool,
+) -> list[Record]:
     before = 0
     for phase in settings.phases():
         epochs = range(before, before + phase.epochs)
@@ -211,7 +239,7 @@ def behind_augmentation(model: keras.Model, augment: str | None, *, seed: int = 
     return keras.Model(patches, model(changed))
 
 
-def _compile(model, phase, steps):
+def _compile(model: keras.Model, phase: Phase, steps: int) -> None:
     rate = phase.learning_rate
     if phase.cosine:
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
@@ -267,26 +295,27 @@ def batches(
 class _Keeper(keras.callbacks.Callback):
     """After each epoch: score, keep the best model, and write all that is needed to go on from here."""
 
-    def __init__(self, run, network, valid, patience, say):
+    def __init__(self, run: Path, network: keras.Model, valid: Patches, patience: int | None, say: Say) -> None:
         super().__init__()
         self.run, self.network, self.valid, self.patience, self.say = run, network, valid, patience, say
-        self.history, self.state = [], {}
+        self.history: list[Record] = []
+        self.state: dict[str, np.ndarray] = {}
 
     @property
-    def epoch(self):
+    def epoch(self) -> int:
         return len(self.history)
 
     @property
-    def best(self):
+    def best(self) -> float:
         return max((row["val_auc"] for row in self.history), default=-math.inf)
 
     @property
-    def stopped(self):
+    def stopped(self) -> bool:
         """True once the AUC has not risen for `patience` epochs."""
         scores = [row["val_auc"] for row in self.history]
         return self.patience is not None and bool(scores) and waited(scores) >= self.patience
 
-    def load(self, model):
+    def load(self, model: keras.Model) -> None:
         """Take up the state that an earlier process left, if there is one."""
         path = self.run / "state.npz"
         if not path.exists():
@@ -302,14 +331,14 @@ class _Keeper(keras.callbacks.Callback):
         self._take_up("model", model.variables)
         self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {best:.4f}.")
 
-    def start(self, model, epochs):
+    def start(self, model: keras.Model, epochs: range) -> None:
         """Enter a phase; take up the optimizer's state if the earlier process was in the middle of it."""
         if self.state and self.epoch > epochs.start:
             self._take_up("optimizer", model.optimizer.variables)
         self.state = {}
         self.begun = time.perf_counter()
 
-    def _take_up(self, kind, variables):
+    def _take_up(self, kind: str, variables: list[Any]) -> None:
         """Assign the state's arrays of this kind, all of them or none."""
         arrays = [array for name, array in self.state.items() if name.startswith(f"{kind}_")]
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
@@ -319,7 +348,7 @@ class _Keeper(keras.callbacks.Callback):
         for variable, array in zip(variables, arrays):
             variable.assign(array)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         probabilities = predict(self.network, self.valid, tta="none", progress=False)  # or that it diverged
         row = {
             "epoch": epoch + 1,
@@ -341,27 +370,27 @@ class _Keeper(keras.callbacks.Callback):
         self.say(f"Epoch {row['epoch']}: validation AUC {row['val_auc']:.4f}, loss {row['val_loss']:.3f}{kept}.")
         self.model.stop_training = self.stopped
 
-    def _write_history(self):
+    def _write_history(self) -> None:
         with replacing(self.run / "history.csv") as temporary, open(temporary, "w", newline="") as file:
             table = csv.DictWriter(file, list(self.history[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(self.history)
 
-    def _write_state(self):
+    def _write_state(self) -> None:
         """One file holds all that the next epoch depends on, so that it is never half old and half new."""
         arrays = {"history": np.array(json.dumps(self.history))}
         for kind, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
             arrays.update({f"{kind}_{place}": np.asarray(v.numpy()) for place, v in enumerate(variables)})
         with replacing(self.run / "state.npz") as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
 
 
-def _finish(run, record, history, split):
+def _finish(run: Path, record: Record, history: list[Record], split: Split) -> Record:
     """Choose the operating point on the validation patches with the best model, and complete the record."""
     probabilities = predict(load_model(run / "best.keras"), split.valid, tta="flips", progress=False)
     record["best"] = max(history, key=lambda row: row["val_auc"])
     record["operating_point"] = {
-        "threshold": choose_threshold(split.valid.labels, probabilities),
+        "threshold": choose_threshold(np.asarray(split.valid.labels), probabilities),
         "rule": "largest sensitivity + specificity on the validation patches, 4 flips",
     }
     record["seconds"] = round(sum(row["seconds"] for row in history), 1)
