@@ -85,7 +85,7 @@ def resumed(run: str | PathLike, record: dict[str, Any], asked: Settings) -> Set
     InputError
         If anything else is asked for than the run was begun with.
     """
-    kept, scores = Settings(**record["settings"]), [float(row["val_auc"]) for row in read_history(run)]
+    kept, scores = Settings(**record["settings"]), _scores(run)
     wanted = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
     wanted |= {name: str(user_path(wanted[name])) for name in {"weights", "targets"} & wanted.keys()}
     differ = {name: value for name, value in wanted.items() if value != getattr(kept, name)}
@@ -94,21 +94,27 @@ def resumed(run: str | PathLike, record: dict[str, Any], asked: Settings) -> Set
             f"{run} was begun with {name.replace('_', ' ')} {getattr(kept, name)}, so it cannot go on with "
             f"{differ[name]}; leave that out, or begin another run."
         )
-    settings, done = replace(kept, **differ), len(scores)
-    begun, theirs = _epochs(kept), _epochs(settings)
+    settings = replace(kept, **differ)
+    if differ and scores:
+        _require_same_so_far(run, kept, settings, scores)
+    return settings
+
+
+def _require_same_so_far(run: str | PathLike, kept: Settings, settings: Settings, scores: list[float]) -> None:
+    """Raise `InputError` unless the epochs that are done would be the same with the new settings."""
+    done, begun, theirs = len(scores), _epochs(kept), _epochs(settings)
     if len(theirs) < done:
         raise InputError(f"{run} has {done} epochs already, not {len(theirs)}; ask for more, or begin another run.")
     if begun[:done] != theirs[:done]:
         raise InputError(
-            f"{run} cannot become {len(theirs)} epochs long: its learning rate has already fallen as {len(begun)} ask "
-            "for; begin another run."
+            f"{run} cannot become {len(theirs)} epochs long: those that are done were trained as is right for "
+            f"{len(begun)}, with other learning rates or phases; begin another run."
         )
     waits = [waited(scores[:epoch]) for epoch in range(1, done + 1)]
     if settings.patience and max(waits[:-1], default=0) >= settings.patience:
         raise InputError(f"{run} has waited {max(waits)} epochs for a better one already; ask for more patience.")
-    if settings.patience and "epochs" in differ and waits and waits[-1] >= settings.patience:
+    if settings.patience and len(theirs) > done and waits[-1] >= settings.patience:
         raise InputError(f"{run} was stopped by its patience of {settings.patience}; ask for more of that, too.")
-    return settings
 
 
 def require_same_data(run: str | PathLike, record: dict[str, Any], data: Data, splits: Mapping[str, Patches]) -> None:
@@ -132,6 +138,15 @@ def require_same_data(run: str | PathLike, record: dict[str, Any], data: Data, s
             f"{run} was trained on other patches than {data.folder} holds now, or they are in another order; "
             "name the data that it was trained on, or begin another run."
         )
+
+
+def _scores(run: str | PathLike) -> list[float]:
+    try:
+        return [float(row["val_auc"]) for row in read_history(run)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{Path(run) / 'history.csv'} is damaged; remove it, and resume without other options."
+        ) from error
 
 
 def waited(scores: Sequence[float]) -> int:

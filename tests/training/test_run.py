@@ -227,8 +227,16 @@ def test_a_run_is_not_resumed_with_settings_that_it_was_not_begun_with(tmp_path,
 
 def test_a_run_whose_learning_rate_has_fallen_does_not_become_longer(tmp_path):
     falling = Settings(recipe="course", backbone="SmallCNN", weights="none")
-    with pytest.raises(InputError, match="cannot become 9 epochs long: its learning rate has already fallen as 5 ask"):
+    with pytest.raises(InputError, match="cannot become 9 epochs long: .* as is right for 5"):
         resume(lambda: pytest.fail("opened the data"), ended(tmp_path / "run", falling), epochs=9)
+
+
+@pytest.mark.parametrize("content", ["x\n1\n", "epoch,loss,val_loss,val_auc,seconds\n1,0.5,0.5,high,1\n"])
+def test_a_damaged_history_is_named(tmp_path, level, content):
+    run = ended(tmp_path / "run", level)
+    (run / "history.csv").write_text(content)
+    with pytest.raises(InputError, match="history.csv is damaged; remove it"):
+        resume(lambda: pytest.fail("opened the data"), run)
 
 
 def test_what_a_run_may_go_on_with(tmp_path, level, monkeypatch):
