@@ -39,7 +39,7 @@ def cached(kind: str, files: Sequence[str | os.PathLike], about: object, suffix:
     digest, here = hashlib.sha256(repr(about).encode()), os.getcwd()
     for file in files:
         stat = os.stat(file)
-        path = os.path.join(here, file)  # which is the file itself where that is absolute
+        path = file if os.path.isabs(file) else os.path.join(here, file)
         digest.update(
             f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}\n".encode(
                 errors="surrogateescape"

@@ -185,7 +185,7 @@ def _read_npz(listing: Listing, ask: Ask) -> Found:
 
 def _npz_split(path: Path, split: str, x: str, y: str | None) -> Patches:
     images = open_archived(path, x)
-    labels = _array_labels(read_archived(path, y).reshape(len(images), -1)[:, 0], path) if y else None
+    labels = _array_labels(read_archived(path, y).ravel(), path) if y else None
     return Patches(images, np.array([f"{split}_{row}" for row in range(len(images))]), labels, name=split)
 
 

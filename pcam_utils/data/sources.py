@@ -227,7 +227,7 @@ def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: 
     content_ids = split.content_ids and fit is None and len(ids) > 0
     root = os.fspath(listing.root)
     images = pack_images(
-        [os.path.join(root, file) for file in split.files], fit=fit, check_sha1=content_ids, progress=ask.progress
+        [f"{root}/{file}" for file in split.files], fit=fit, check_sha1=content_ids, progress=ask.progress
     )
     patches = Patches(
         Rows(images),
