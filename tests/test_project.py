@@ -2,8 +2,10 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from helpers import ROOT, python
@@ -77,13 +79,40 @@ def test_modules_and_functions_stay_small_and_start_with_one_sentence():
     assert not too_large
 
 
-def test_the_wheel_holds_the_package_alone_and_all_of_its_rooms(pyproject):
-    setuptools = pytest.importorskip("setuptools")
-    choice = pyproject["tool"]["setuptools"]["packages"]["find"]
-    found = setuptools.PackageFinder if choice["namespaces"] is False else setuptools.PEP420PackageFinder
-    packages = found.find(str(ROOT), include=choice["include"])
-    rooms = {f"pcam_utils.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
-    assert set(packages) == {"pcam_utils", *rooms} and len(rooms) == 7
+WHEEL = """
+import sys
+from setuptools.build_meta import build_wheel
+build_wheel(sys.argv[1])
+"""
+INSTALLED = """
+import pcam_utils
+from pcam_utils.cli.commands import main
+from pcam_utils.data.patches import Patches, Rows
+from pcam_utils.models.shipped import read_weights, seen_in_training
+import numpy as np
+grey = Patches(Rows(np.full((1, 96, 96, 3), 128, np.uint8)), np.array(["a"]))
+print(pcam_utils.__file__, len(read_weights()) > 100, seen_in_training(grey).shape)
+main(["--version"])
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_alone_with_all_of_its_rooms_and_weights_and_works(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "installed"
+    shutil.copytree(PACKAGE, source / "pcam_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "tests").mkdir()  # which must stay out
+    (source / "tests" / "__init__.py").write_text("")
+    python(WHEEL, tmp_path, cwd=source, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(target)
+    files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    ours = {path.relative_to(source).as_posix() for path in (source / "pcam_utils").rglob("*") if path.is_file()}
+    assert {name for name in files if ".dist-info/" not in name} == ours
+    assert sum(name.endswith("/__init__.py") for name in ours) == 8 and sum("/weights/" in name for name in ours) >= 3
+    shown = python(INSTALLED, cwd=tmp_path, PYTHONPATH=target, check=True).stdout
+    assert shown.startswith(f"{target / 'pcam_utils' / '__init__.py'} True (1,)\n") and ", version " in shown
 
 
 def test_the_book_has_a_chapter_on_every_module():
