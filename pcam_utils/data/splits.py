@@ -13,7 +13,11 @@ from .patches import Patches, content_hashes
 from .sources import Data
 
 OFFICIAL = "the official train and valid splits: no slide is on both sides"
+KEPT_APART = "the train and valid splits of the source: no slide is on both sides"
 AS_FOUND = "the train and valid splits of the source; whether a slide is on both sides is not known"
+LEAKING = (
+    "the train and valid splits of the source: {} slides are on both sides, so the validation score is likely too good"
+)
 BY_SLIDE = "split by slide: no slide is on both sides"
 AT_RANDOM = (
     "split at random, with exact repeats on one side: slides are unknown, so patches of one slide are on both sides "
@@ -65,7 +69,7 @@ def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: b
     """
     train = data.split("train")
     if "valid" in data.splits and data.splits["valid"].labels is not None:
-        split = Split(train, data.splits["valid"], OFFICIAL if data.layout == "pcam" else AS_FOUND)
+        split = Split(train, data.splits["valid"], _how_found(train, data.splits["valid"], data.layout))
     else:
         train.require_both_classes()
         groups = train.slides if train.slides is not None else content_hashes(train, progress=progress)
@@ -76,6 +80,16 @@ def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: b
     split.train.require_both_classes()
     split.valid.require_both_classes()
     return split
+
+
+def _how_found(train: Patches, valid: Patches, layout: str) -> str:
+    known = train.slides is not None and valid.slides is not None
+    shared = set(train.slides) & set(valid.slides) if known else set()  # type: ignore[arg-type]
+    if shared:
+        return LEAKING.format(len(shared))
+    if layout == "pcam":
+        return OFFICIAL
+    return KEPT_APART if known else AS_FOUND
 
 
 def by_group(

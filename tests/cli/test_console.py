@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import os
+import subprocess
 import sys
+import time
 
 import click
 import pytest
@@ -115,3 +117,21 @@ def test_commands_draw_as_they_choose_and_leave_the_choice_of_others(monkeypatch
     with own_surroundings():
         assert os.environ["MPLBACKEND"] == "agg"
     assert os.environ.get("MPLBACKEND") == before
+
+
+def test_streams_that_are_closed_lead_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with own_surroundings():
+        say("into the void")
+        assert not sys.stderr.isatty()
+    assert sys.stderr is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM that could be answered")
+def test_sigterm_leaves_no_half_file(tmp_path):
+    command = [sys.executable, "-m", "pcam_utils", "sample", tmp_path / "sample"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(tmp_path.rglob("*.h5")):
+            time.sleep(0.05)
+        process.terminate()
+    assert (process.returncode, os.listdir(tmp_path)) == (143, [])

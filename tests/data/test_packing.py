@@ -1,4 +1,5 @@
 import errno
+import gzip
 import hashlib
 import os
 import re
@@ -13,7 +14,7 @@ from PIL import Image
 
 from pcam_utils.data import packing
 from pcam_utils.data.cache import cache_folder
-from pcam_utils.data.packing import pack_images, read_image
+from pcam_utils.data.packing import pack_images, read_image, unpacked
 from pcam_utils.errors import InputError
 
 PURPLE = (200, 10, 120)  # red, green, blue
@@ -123,6 +124,50 @@ def test_what_is_packed_for_other_files_or_another_fit_is_not_used(files, monkey
         pack_images(chosen, fit="crop" if change == "fit" else None)
 
 
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_noticed(files, random_patches):
+    Image.fromarray(random_patches(1, seed=9)[0]).save(files[2].with_name("new.bmp"))
+    for path in files:  # all of one size, as uncompressed pictures are
+        Image.open(path).save(path.with_suffix(".bmp"))
+    files = [path.with_suffix(".bmp") for path in files]
+    first, before = pack_images(files), files[2].stat()
+    os.replace(files[2].with_name("new.bmp"), files[2])
+    os.utime(files[2], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (files[2].stat().st_size, files[2].stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    np.testing.assert_array_equal(first[2], random_patches(5)[2])
+    np.testing.assert_array_equal(pack_images(files)[2], random_patches(1, seed=9)[0])
+
+
+def test_a_cached_array_that_is_damaged_is_named(files, cache):
+    pack_images(files)
+    next(cache.iterdir()).write_bytes(b"")
+    with pytest.raises(
+        InputError, match="packed_.* is damaged; remove it, or the whole cache with 'pcam cache --clear'"
+    ):
+        pack_images(files)
+
+
+def test_an_archive_where_nothing_may_be_written_is_unpacked_into_the_cache_once(tmp_path, monkeypatch, cache):
+    path = tmp_path / "disk" / "a.h5.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b"content"))
+    monkeypatch.setattr(os, "access", lambda place, how: place != path.parent)  # root may write anywhere
+    copy = unpacked(path)
+    assert (copy.parent, copy.read_bytes(), os.listdir(path.parent)) == (cache, b"content", ["a.h5.gz"])
+    changed = copy.stat().st_mtime_ns
+    assert unpacked(path) == copy and copy.stat().st_mtime_ns == changed
+    path.write_bytes(gzip.compress(b"newer"))
+    assert unpacked(path).read_bytes() == b"newer"
+
+
+def test_the_cache_is_shown_and_cleared_of_what_is_ours_alone(pcam, files, cache):
+    pack_images(files)
+    (cache / ".packed_1.2-3.part.npy").write_bytes(b"left by a killed process")
+    (cache / "mine.npy").write_bytes(b"")
+    assert pcam("cache").stdout == f"2 files of 0 MB are in {cache}.\n"
+    assert pcam("cache", "--clear").stdout == f"2 files of 0 MB were removed from {cache}.\n"
+    assert os.listdir(cache) == ["mine.npy"]
+
+
 def test_too_little_room_is_said_before_anything_is_decoded(files, monkeypatch, cache):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: types.SimpleNamespace(free=100_000))
     forbid_decoding(monkeypatch)
@@ -226,6 +271,33 @@ def test_what_is_not_rgb_is_refused_by_its_mode(tmp_path, mode):
     said = "16-bit" if mode == "I;16" else mode
     with pytest.raises(InputError, match=f"is stored as {said}, but 8-bit RGB is needed"):
         read_image(tmp_path / "a.tif")
+
+
+def test_a_picture_that_is_see_through_is_refused(tmp_path, random_patches):
+    pixels = np.dstack([random_patches(1)[0], np.full((96, 96, 1), 255, np.uint8)])
+    pixels[3, 5, 3] = 254
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is stored as RGBA and partly see-through"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_a_file_of_several_pages_is_refused(tmp_path, random_patches, suffix):
+    first, *others = map(Image.fromarray, random_patches(3))
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=others)
+    with pytest.raises(InputError, match="holds 3 pages, but one picture is needed"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(
+    "side, says", [(2001, "has 2001×2001 pixels, .*if it is a slide"), (3000, "a whole slide; cut")]
+)
+def test_a_slide_is_called_one_before_it_is_decoded(tmp_path, monkeypatch, side, says):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_100_000)
+    Image.new("RGB", (side, side)).save(tmp_path / "slide.tif", compression="tiff_lzw")
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(InputError, match=f"{says}.*lesson 14"):
+        read_image(tmp_path / "slide.tif")
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "planar tif"])

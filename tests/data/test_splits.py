@@ -1,7 +1,9 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import STEM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,10 +29,16 @@ def test_official_splits_are_left_as_they_are(pcam_folder):
     assert split.how == splits.OFFICIAL
 
 
-def test_the_splits_of_another_source_are_not_called_official(pcam_folder):
-    data = replace(open_data(pcam_folder()), layout="hospital")
+@pytest.mark.parametrize(
+    "slides, how", [("known", splits.KEPT_APART), ("unknown", splits.AS_FOUND), ("shared", "2 slides")]
+)
+def test_the_splits_of_another_source_are_called_what_their_slides_say(pcam_folder, slides, how):
+    folder = pcam_folder(meta=slides != "unknown")
+    if slides == "shared":
+        shutil.copy(folder / f"{STEM}train_meta.csv", folder / f"{STEM}valid_meta.csv")
+    data = replace(open_data(folder), layout="hospital")
     split = train_valid(data)
-    assert split.valid is data.split("valid") and split.how == splits.AS_FOUND
+    assert split.valid is data.split("valid") and how in split.how
 
 
 def test_known_slides_keep_to_one_side(random_patches):
