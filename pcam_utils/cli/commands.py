@@ -23,8 +23,8 @@ from .options import DATA, FIGURE, JSON, MEAN, MODEL, OUT_FILE, OUT_FOLDER, PATH
 def main():
     """Find cancer in tissue patches: a course's engine. Not for diagnosis.
 
-    DATA is a folder: official PatchCamelyon HDF5, the Kaggle competition's folder, two folders of images, or
-    images. Left out, it is PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
+    DATA is a folder: PatchCamelyon's HDF5, the Kaggle competition's folder, WILDS' Camelyon17, BreakHis, IDC, an .npz
+    of x and y, two folders of images, with or without train, val and test, or images. Left out, it is PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
 
     Bad input ends with exit code 2, what fails on the way with 1.
     """
@@ -81,12 +81,11 @@ def info(data, figure, as_json, **how):
     facts = describe(opened, progress=sys.stderr.isatty())
     if figure:
         from ..evaluation.plots import plot_patches
-        from .figures import blank, save
+        from .figures import drawing
 
         say_replaced(figure)
-        picture, ax = blank(size=(8.8, 3))
-        plot_patches(examples(next(iter(opened.splits.values()))), classes=opened.classes, columns=8, ax=ax)
-        save(picture, figure)
+        with drawing(figure, size=(8.8, 3)) as ax:
+            plot_patches(examples(next(iter(opened.splits.values()))), classes=opened.classes, columns=8, ax=ax)
     show(facts, as_table(facts), as_json=as_json)
 
 
@@ -131,7 +130,7 @@ def train(data, run, resume, as_json, fit, positive, overlap, **settings):
     from ..training import run as training
     from ..training.recipes import Settings
     from ..training.records import read_history, read_record
-    from .figures import blank, save
+    from .figures import drawing
 
     if resume and (run / "run.json").exists():
         given = click.get_current_context().get_parameter_source
@@ -147,9 +146,8 @@ def train(data, run, resume, as_json, fit, positive, overlap, **settings):
         say=say,
         progress=sys.stdout.isatty() and not as_json,  # in a log file the bar would be thousands of lines
     )
-    figure, ax = blank()
-    plot_history(read_history(run), simulated=record["simulated"], ax=ax)
-    save(figure, run / "history.png")
+    with drawing(run / "history.png") as ax:
+        plot_history(read_history(run), simulated=record["simulated"], ax=ax)
     best, file = record["best"], run / "best.keras"
     text = f"Best validation AUC {best['val_auc']:.4f}, after epoch {best['epoch']}: {file}"
     show({"run": run, "model": file, **record}, text, as_json=as_json)

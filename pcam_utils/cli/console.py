@@ -59,16 +59,18 @@ def say_replaced(*paths: str | Path) -> None:
 def own_surroundings() -> Iterator[None]:
     """Keep out what a shell or a notebook server would otherwise decide: how figures are drawn, and which letters fail.
 
-    A letter that the console's code page lacks is printed as its number.
+    A letter that the console's code page lacks is printed as its number. Streams that are closed lead nowhere.
     """
-    backend, out = os.environ.get("MPLBACKEND"), sys.stdout
+    backend, out, before = os.environ.get("MPLBACKEND"), sys.stdout, (sys.stdout, sys.stderr)
     strictness = getattr(out, "errors", None)
     os.environ["MPLBACKEND"] = "agg"
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in before)  # noqa: SIM115
     if hasattr(out, "reconfigure"):
         out.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
+        sys.stdout, sys.stderr = before
         if hasattr(out, "reconfigure") and not out.closed:
             out.reconfigure(errors=strictness)
         del os.environ["MPLBACKEND"]

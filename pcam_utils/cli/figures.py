@@ -1,29 +1,40 @@
-"""Figures without a screen: drawn by Agg, whatever backend the shell or a notebook asks matplotlib for."""
+"""Figures without a screen, and as this package draws them: no backend and no settings of a user's matplotlib."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import replacing
 
 
-def blank(*, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> tuple[Figure, Any]:
-    """Make an empty figure, `size` in inches, that pyplot knows nothing of: nothing global is set, nothing stays open.
+@contextmanager
+def drawing(path: str | PathLike[str], *, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
+    """Give empty axes, and save what is drawn in them, whole or not at all; the suffix of `path` says how.
 
-    Returns
-    -------
-    matplotlib.figure.Figure, matplotlib.axes.Axes or (columns,) array of them
+    Pyplot knows nothing of the figure: nothing global is set, nothing stays open.
+
+    Parameters
+    ----------
+    path : path
+    columns : int
+    size : (float, float)
+        Of the figure, inches.
+
+    Yields
+    ------
+    matplotlib.axes.Axes or (columns,) array of them
     """
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns)
-
-
-def save(figure: Figure, path: str | PathLike[str]) -> None:
-    """Save a figure, whole or not at all; the suffix of `path` says how."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a matplotlibrc may ask for TeX, which may not be there
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure.subplots(1, columns)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150)

@@ -15,7 +15,7 @@ from ..evaluation.metrics import auc_difference, evaluate
 from ..evaluation.predictions import write_submission
 from ..files import write_json
 from ..models import shipped
-from .figures import blank, save
+from .figures import drawing
 
 COLOUR_PATCHES = 6000  #: training patches that the colour baseline learns from, at most
 
@@ -140,19 +140,18 @@ def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilit
     assert patches.labels is not None  # they have been scored
     metrics_file, figure_file, _ = files_in(out)
     write_json(metrics_file, metrics)
-    figure, (left, right) = blank(columns=2, size=(11, 5))
     points, name = metrics["operating_points"], f"TTA {metrics['tta']}"
-    plot_roc(
-        patches.labels,
-        probabilities,
-        name=name,
-        interval=(metrics["auc_low"], metrics["auc_high"]),
-        point=points.get("chosen_on_valid", points["half"]),
-        simulated=patches.simulated,
-        ax=left,
-    )
-    plot_precision_recall(patches.labels, probabilities, name=name, simulated=patches.simulated, ax=right)
-    save(figure, figure_file)
+    with drawing(figure_file, columns=2, size=(11, 5)) as (left, right):
+        plot_roc(
+            patches.labels,
+            probabilities,
+            name=name,
+            interval=(metrics["auc_low"], metrics["auc_high"]),
+            point=points.get("chosen_on_valid", points["half"]),
+            simulated=patches.simulated,
+            ax=left,
+        )
+        plot_precision_recall(patches.labels, probabilities, name=name, simulated=patches.simulated, ax=right)
 
 
 def files_in(out: str | Path) -> list[Path]:
