@@ -210,6 +210,9 @@ def fetch(url: str, path: Path, known: PcamFile, *, progress: bool = True) -> Pa
 
 def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
     """Get all bytes into `part`, over as many connections as it takes; whether they are the right ones is not asked."""
+    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if certificates and not os.path.exists(certificates):  # else what requests says reads as if the disk were at fault
+        raise InputError(f"There is no file of certificates {certificates}: correct REQUESTS_CA_BUNDLE, or unset it.")
     most, failures = _length(part), 0  # in a row; only more bytes than ever are a success, so that it comes to an end
     with _bar(part.stem, size, progress) as bar:
         while (held := _length(part)) < (size or sys.maxsize):

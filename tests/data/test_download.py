@@ -723,3 +723,19 @@ def test_the_real_kagglehub_takes_its_cache_from_the_environment(monkeypatch, tm
     config = pytest.importorskip("kagglehub.config")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
     assert config.get_cache_folder() == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "variable, value, says",
+    [
+        ("REQUESTS_CA_BUNDLE", "nowhere.pem", "There is no file of certificates nowhere.pem"),
+        ("HTTPS_PROXY", "http://", "The proxy is no web address"),
+    ],
+)
+def test_surroundings_that_bar_the_way_are_named(tmp_path, monkeypatch, variable, value, says):
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=says):
+        fetch("https://127.0.0.1:9/file", tmp_path / "file", MD5, progress=False)
+    assert os.listdir(tmp_path) == []
