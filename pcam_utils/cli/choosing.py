@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.contents import say_classes
-from ..data.layouts import PCAM_CLASSES
+from ..data.found import PCAM_CLASSES
 from ..data.meanings import mean_the_same
 from ..data.patches import Patches, has_fingerprint
 from ..data.sources import Data

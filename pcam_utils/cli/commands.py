@@ -24,7 +24,8 @@ def main():
     """Find cancer in tissue patches: a course's engine. Not for diagnosis.
 
     DATA is a folder: PatchCamelyon's HDF5, the Kaggle competition's folder, WILDS' Camelyon17, BreakHis, IDC, an .npz
-    of x and y, two folders of images, with or without train, val and test, or images. Left out, it is PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
+    of x and y, two folders of images, with or without train, val and test, or images. Left out, it is PCAM_DATA,
+    Kaggle's input, data/pcam, or the simulated sample in data/sample.
 
     Bad input ends with exit code 2, what fails on the way with 1.
     """

@@ -132,3 +132,8 @@ class Listing:
 def name_of(path: str) -> str:
     """The last part of a path in a listing."""
     return path.rsplit("/", 1)[-1]
+
+
+def stem(path: str) -> str:
+    """The last part of a path, without its suffix."""
+    return os.path.splitext(name_of(path))[0]

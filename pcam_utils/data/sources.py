@@ -13,7 +13,8 @@ from ..errors import InputError
 from ..files import user_path
 from ..runtime.places import workspace
 from .download import SPLITS
-from .layouts import LAYOUTS, PCAM_CLASSES, Ask, Layout, Pictures
+from .found import PCAM_CLASSES, Ask, Pictures
+from .layouts import LAYOUTS, Layout
 from .listing import Listing
 from .packing import pack_images
 from .patches import Patches, Rows
