@@ -146,7 +146,7 @@ def download_kaggle(out: str | os.PathLike) -> Path:
         return out
     # kagglehub's own `output_dir` cannot resume (it wants an empty folder), but its cache can.
     cache, before = out.absolute() / ".kagglehub", os.environ.get("KAGGLEHUB_CACHE")
-    with sole_use(out):
+    with disk_errors(out, _INSTEAD), sole_use(out):
         try:
             os.environ["KAGGLEHUB_CACHE"] = str(cache)
             folder = Path(kagglehub.competition_download(KAGGLE))
