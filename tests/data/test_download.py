@@ -305,7 +305,15 @@ def test_the_bar_is_on_stderr_and_counts_each_byte_once(server, path, capsys, ch
 
 @pytest.mark.parametrize(
     "after, low, high",
-    [(7, 7, 7), (86_400, 120, 120), ("soon", 1, 1), ("-5", 1, 1), ("9" * 5000, 1, 120), (None, 1, 1), ("a date", 30, 60)],
+    [
+        (7, 7, 7),
+        (86_400, 120, 120),
+        ("soon", 1, 1),
+        ("-5", 1, 1),
+        ("9" * 5000, 1, 120),
+        (None, 1, 1),
+        ("a date", 30, 60),
+    ],
     ids=["seconds", "a day", "unreadable", "negative", "absurd", "not said", "a date"],
 )
 def test_a_busy_server_is_given_the_time_it_asks_for_within_reason(server, path, waits, after, low, high):
