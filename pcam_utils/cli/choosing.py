@@ -124,7 +124,7 @@ def choose_images(open_data: Callable[..., Data], split: str | None = None) -> P
 
 def _kept_valid(data: Data, valid_ids: Path, record: Mapping[str, Any]) -> Patches:
     """The run's own validation patches: found by their ids, and proved by their pixels and labels."""
-    train, ids = data.split("train"), valid_ids.read_text(encoding="utf-8").split()
+    train, ids = data.split("train"), valid_ids.read_text(encoding="utf-8").rstrip("\n").split("\n")
     kept = np.isin(train.ids, ids)
     valid, known = replace(train.take(kept), name="valid"), record.get("fingerprints", {}).get("valid")
     if kept.sum() < len(set(ids)) or (known and not has_fingerprint(valid, known)):

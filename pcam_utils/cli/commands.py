@@ -173,9 +173,10 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, as_json,
 
     data = _data_folder(data)
     say_replaced(*(scoring.files_in(out) if out else ()))
+    learned = _open(data, only=("train",), **how).split("train") if baseline else None
     chosen, record = choosing.choose_model(run, model)
     patches = choosing.choose_split(functools.partial(_open_for, record, data, **how), split, labels, run, record)
-    train_patches = scoring.colour_patches(_open(data, only=("train",), **how), patches) if baseline else None
+    learned = learned and scoring.colour_patches(learned, patches)
     probabilities = predict_patches(chosen, patches, tta=tta, mean=mean, progress=sys.stderr.isatty())
     if out:
         scoring.keep(out / "predictions.csv", patches, probabilities)
@@ -183,8 +184,8 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, as_json,
     metrics.update(model=_name(run, model), data=str(data))
     for warning in filter(None, (scoring.all_alike(probabilities), scoring.overlap(patches, record))):
         say(f"pcam: {warning}")
-    if train_patches:
-        metrics["colour_alone"] = scoring.score_colour(train_patches, patches, probabilities)
+    if learned:
+        metrics["colour_alone"] = scoring.score_colour(learned, patches, probabilities)
     if out:
         scoring.write(out, metrics, patches, probabilities)
     show(metrics, scoring.as_table(metrics, out), as_json=as_json)
@@ -302,5 +303,6 @@ def _tell(opened, classes=None):
     from ..data.contents import say_classes
 
     labelled = any(patches.labels is not None for patches in opened.splits.values())
-    say_once(f"{say_classes(opened.classes if labelled or not classes else classes)}.", *opened.notes)
+    if opened.splits:
+        say_once(f"{say_classes(opened.classes if labelled or not classes else classes)}.", *opened.notes)
     return opened

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..data.patches import Patches, fingerprint
-from ..data.sources import Data
 from ..errors import InputError
 from ..evaluation.metrics import auc_difference, evaluate
 from ..evaluation.predictions import write_submission
@@ -86,7 +85,7 @@ def overlap(patches: Patches, record: dict[str, Any]) -> str | None:
     )
 
 
-def colour_patches(data: Data, patches: Patches) -> Patches:
+def colour_patches(train: Patches, patches: Patches) -> Patches:
     """At most 6,000 evenly spread training patches for the colour baseline, none of which is among those to score.
 
     Raises
@@ -96,7 +95,6 @@ def colour_patches(data: Data, patches: Patches) -> Patches:
     """
     from ..evaluation.baseline import require_enough
 
-    train = data.split("train")
     # The patches scored may be the run's own part of 'train'.
     train = train.take(~np.isin(train.ids, patches.ids)).require_both_classes()
     if len(train) > COLOUR_PATCHES:

@@ -503,6 +503,7 @@ def test_a_colour_baseline_without_training_patches(refuses, pcam_folder, tmp_pa
     folder = pcam_folder(splits=("test",))
     options = ("--model", model, "--tta", "none", "--baseline", "--out", tmp_path / "out")
     refuses("evaluate", folder, *options, says="has no split 'train' here")
+    refuses("evaluate", folder, "--baseline", "--model", "nowhere.keras", says="has no split 'train' here")
     refuses("evaluate", pcam_folder("few"), *options, says="Colour cannot be learned from 12 training patches")
 
 

@@ -211,7 +211,8 @@ def test_a_model_is_not_scored_on_classes_that_mean_the_contrary(pcam, trained, 
 
 
 def test_a_run_is_not_judged_by_other_images_of_the_same_names(pcam, tmp_path, random_patches):
-    a, b = (write_classes(tmp_path / name, random_patches(20, seed), ("no", "yes")) for seed, name in enumerate("ab"))
+    names = ("no tumour", "a tumour")  # also with spaces
+    a, b = (write_classes(tmp_path / name, random_patches(20, seed), names) for seed, name in enumerate("ab"))
     run = tmp_path / "run"
     assert pcam("train", a, "--run", run, *SMALL).exit_code == 0
     assert json.loads(pcam("evaluate", a, "--run", run, "--json").stdout)["split"] == "valid"

@@ -34,7 +34,7 @@ def test_colour_is_learned_from_training_patches_that_are_not_scored(pcam_folder
     monkeypatch.setattr(baseline, "colour_scores", guess)
     data = open_data(pcam_folder(n=60))
     scored = data.split("train").take(np.arange(10))
-    found = score_colour(colour_patches(data, scored), scored, np.linspace(0, 1, 10))
+    found = score_colour(colour_patches(data.split("train"), scored), scored, np.linspace(0, 1, 10))
     assert asked["train"] == 50
     assert found["difference"] == pytest.approx(0, abs=1e-9)  # the same order, so the same AUC
 
@@ -42,9 +42,9 @@ def test_colour_is_learned_from_training_patches_that_are_not_scored(pcam_folder
 def test_too_few_patches_to_learn_colour_from_are_refused_before_the_work(pcam_folder):
     data = open_data(pcam_folder(n=12))
     with pytest.raises(InputError, match="Colour cannot be learned from 12 training patches: give 40 or more"):
-        colour_patches(data, data.split("test"))
+        colour_patches(data.split("train"), data.split("test"))
     with pytest.raises(InputError, match="The train split holds no patches, and both classes are needed"):
-        colour_patches(data, data.split("train"))
+        colour_patches(data.split("train"), data.split("train"))
 
 
 def test_predictions_whose_place_fails_in_the_end_are_kept_among_the_temporary_files(
