@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from .patches import Patches, content_hashes, fingerprint, is_blank
@@ -27,11 +28,12 @@ def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
     dict
         folder, layout, simulated, classes, notes (such as what was left out), and splits: name to patches, positives,
         negatives (None where unlabelled), slides (None where unknown), repeats (patches equal to an earlier one),
-        blank, fingerprint; and shared_slides: slides that are in more than one split.
+        contradictions (patches that are there with both labels), blank, fingerprint; and shared_slides and
+        shared_patches: slides and patches that are in more than one split.
     """
-    splits = {name: _describe_split(patches, progress) for name, patches in data.splits.items()}
+    hashes = {name: content_hashes(patches, progress=progress) for name, patches in data.splits.items()}
+    splits = {name: _describe_split(patches, hashes[name], progress) for name, patches in data.splits.items()}
     slides = [set(patches.slides) for patches in data.splits.values() if patches.slides is not None]
-    shared = sum(count > 1 for count in Counter(slide for split in slides for slide in split).values())
     return {
         "folder": str(data.folder),
         "layout": data.layout,
@@ -39,17 +41,22 @@ def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
         "classes": list(data.classes),
         "notes": list(data.notes),
         "splits": splits,
-        "shared_slides": shared if slides else None,
+        "shared_slides": _in_several(slides) if slides else None,
+        "shared_patches": _in_several(map(set, hashes.values())),
     }
 
 
-def _describe_split(patches: Patches, progress: bool) -> dict[str, Any]:
+def _in_several(sets: Iterable[set[Any]]) -> int:
+    return sum(count > 1 for count in Counter(member for one in sets for member in one).values())
+
+
+def _describe_split(patches: Patches, hashes: NDArray[np.str_], progress: bool) -> dict[str, Any]:
     blank = 0
     with tqdm(total=len(patches), desc="Reading", unit="patch", delay=2, disable=not progress) as bar:
         for batch in patches.batches():
             blank += int(is_blank(batch).sum())
             bar.update(len(batch))
-    labels, hashes = patches.labels, content_hashes(patches, progress=progress)
+    labels = patches.labels
     return {
         "patches": len(patches),
         "positives": None if labels is None else int(np.count_nonzero(labels)),
@@ -57,6 +64,7 @@ def _describe_split(patches: Patches, progress: bool) -> dict[str, Any]:
         "slides": len(np.unique(patches.slides)) if patches.slides is not None else None,
         "blank": blank,
         "repeats": len(patches) - len(np.unique(hashes)),
+        "contradictions": 0 if labels is None else len(set(hashes[labels == 0]) & set(hashes[labels == 1])),
         "fingerprint": fingerprint(patches, hashes),
     }
 
@@ -87,6 +95,11 @@ def as_table(facts: dict[str, Any]) -> str:
         lines.append(f"{name:<7}" + "".join(f"{cell:>11}" for cell in cells))
     if facts["shared_slides"] is not None:
         lines.append(f"slides in more than one split: {facts['shared_slides']}")
+    if facts["shared_patches"]:
+        lines.append(f"patches that are, pixel for pixel, in more than one split: {facts['shared_patches']:,}")
+    for name, split in facts["splits"].items():
+        if split["contradictions"]:
+            lines.append(f"patches of {name} that are there with both labels: {split['contradictions']:,}")
     return "\n".join([*lines, *facts["notes"]])
 
 

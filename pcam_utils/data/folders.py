@@ -21,7 +21,8 @@ def _classes(names: Sequence[str], where: Path, ask: Ask) -> tuple[tuple[str, ..
     """What 0 and 1 mean, and the label of each name; no labels for more than two classes of which none was chosen."""
     names = sorted(names)
     if ask.positive is not None:
-        chosen = [name for name in names if name.casefold() == ask.positive.casefold()]
+        wanted = os.path.basename(os.path.normpath(ask.positive))  # shells complete names to paths
+        chosen = [name for name in names if name.casefold() == wanted.casefold()]
         if len(chosen) != 1 or len(names) < 2:
             raise InputError(f"{where} has no class {ask.positive} to be 1; its classes are {', '.join(names)}.")
     elif len(names) > 2:
@@ -92,7 +93,10 @@ def read_splits(listing: Listing, ask: Ask) -> Found:
     names = {folder: sorted(map(name_of, inside)) for folder, inside in folders.items() if inside}
     if len({tuple(classes) for classes in names.values()}) > 1:
         said = "; ".join(f"{folder} has {', '.join(classes)[:80]}" for folder, classes in names.items())
-        raise InputError(f"The splits in {listing.root} do not hold the same classes ({said}), which are needed.")
+        raise InputError(
+            f"The splits in {listing.root} do not hold the same classes ({said}); give them the same names, and put "
+            "test images without labels right into their split."
+        )
     classes, labels = _classes(next(iter(names.values())), listing.root, ask) if names else (PCAM_CLASSES, None)
     splits: dict[str, Any] = {}
     for folder, inside in folders.items():

@@ -176,7 +176,7 @@ def open_data(
 
 
 def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Data:
-    layout, listing = _recognise(Listing(folder))
+    layout, listing, around = _recognise(Listing(folder))
     if ask.positive is not None and not layout.by_folder:
         raise InputError(f"{folder} has no folders that are classes, so --positive names none; leave it out.")
     found = layout.read(listing, ask)
@@ -186,7 +186,7 @@ def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Dat
         for name, split in found.splits.items()
         if name in only or name == "images"
     }
-    left_out = listing.left_out(used) + found.left_out
+    left_out = listing.left_out(used) + found.left_out + around
     notes = [f"{len(used):,} images are used; left out: {'; '.join(left_out)}."] if left_out else []
     return Data(
         folder=listing.root,
@@ -200,14 +200,18 @@ def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Dat
     )
 
 
-def _recognise(listing: Listing) -> tuple[Layout, Listing]:
-    """The layout of a folder, or of the one folder in it, where an archive's or a library's own folder wraps it."""
+def _recognise(listing: Listing) -> tuple[Layout, Listing, list[str]]:
+    """The layout of a folder, or of the one folder in it, where an archive's or a library's own folder wraps it.
+
+    Also gives what is left out around that one.
+    """
     for layout in LAYOUTS:
         if layout.recognise(listing):
-            return layout, listing
+            return layout, listing, []
     inside = listing.folders()
-    if len(inside) == 1:
-        return _recognise(Listing(listing.root / inside[0]))
+    if len(inside) == 1 and not listing.broken:  # a broken link may be the other class
+        layout, inner, around = _recognise(Listing(listing.root / inside[0]))
+        return layout, inner, around + listing.left_out(listing.pictures_below(inside[0]))
     packed = [file for file in listing.files[""] if file.endswith((".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar"))]
     there = listing.left_out(())
     said = f", only {'; '.join(there)}" if there else f"; unpack {packed[0]} first" if packed else ""

@@ -116,6 +116,9 @@ def require_unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.s
     except UnicodeEncodeError as error:
         name = error.object[: error.end].rpartition("\n")[2] + error.object[error.end :].partition("\n")[0]
         raise InputError(f"{where} holds the name {os.fsencode(name)!r}, which is not UTF-8; rename it.") from error
+    broken = next((i for i in ids if "\n" in i or "\r" in i), None)
+    if broken is not None:
+        raise InputError(f"{where} holds the name {broken!r}, which goes over a line's end; rename it.")
     if len(set(ids)) < len(ids):
         values, counts = np.unique(np.asarray(ids), return_counts=True)
         raise InputError(f"{where} holds the id {values[counts > 1][0]} more than once; ids must be unique.")

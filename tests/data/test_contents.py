@@ -31,6 +31,7 @@ def test_counts_are_those_of_the_data(folder):
         "slides": 2,
         "blank": 2,
         "repeats": 3,
+        "contradictions": 1,
         "fingerprint": fingerprint(data.split("train")),
     }
     assert facts["splits"]["test"]["positives"] is None and facts["splits"]["test"]["negatives"] is None
@@ -104,3 +105,14 @@ def test_examples_come_class_by_class_and_can_be_drawn(folder, pcam, tmp_path):
     assert len(examples(open_data(folder).split("test"), each=5)) == 5
     assert pcam("info", folder, "--figure", tmp_path / "f.png").exit_code == 0
     assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_the_same_picture_in_two_splits_or_with_both_labels_is_counted(pcam_folder, random_patches):
+    images = random_patches(12)
+    images[3] = images[0]  # labels alternate
+    facts = describe(open_data(pcam_folder(images={"train": images, "test": images[:2]})))
+    assert facts["shared_patches"] == 2 and facts["splits"]["train"]["contradictions"] == 1
+    assert as_table(facts).splitlines()[-2:] == [
+        "patches that are, pixel for pixel, in more than one split: 2",
+        "patches of train that are there with both labels: 1",
+    ]

@@ -427,6 +427,27 @@ def test_links_in_a_circle_end(tmp_path, images):
     assert len(open_data(tmp_path / "linked").split("train")) == 12
 
 
+def test_a_class_that_is_a_link_to_nothing_is_not_seen_past(tmp_path, images):
+    write_classes(tmp_path / "moved", images)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "normal").symlink_to(tmp_path / "moved" / "normal", target_is_directory=True)
+    (tmp_path / "data" / "tumour").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no patches, only 6 in normal .*; 1 that are links to nothing .tumour"):
+        open_data(tmp_path / "data")
+
+
+def test_what_lies_around_the_one_folder_is_said(tmp_path, images):
+    write_classes(tmp_path / "new", images)
+    put(tmp_path / "old" / "1.png", images[0])
+    assert open_data(tmp_path).notes == ("12 images are used; left out: 1 in old (old/1.png).",)
+
+
+def test_a_name_that_would_break_a_table_is_refused(tmp_path, images):
+    put(tmp_path / "a\nb.png", images[0])
+    with pytest.raises(InputError, match=r"holds the name 'a\\nb', which goes over a line's end; rename it"):
+        open_data(tmp_path)
+
+
 # The table ---------------------------------------------------------------------------------------------------------
 
 
