@@ -124,10 +124,12 @@ def read_patients(listing: Listing, ask: Ask) -> Found:
     inside = [folder for patient in patient_folders(listing) for folder in listing.folders(patient)]
     files = [file for folder in inside for file in listing.pictures(folder)]
     classes, labels = _classes(sorted({name_of(folder) for folder in inside}), listing.root, ask)
-    if set(classes) == {"0", "1"}:
-        mixed = [f for f in files if (said := re.search(r"class([01])$", stem(f))) and said[1] != _folder_name(f)]
-        if mixed:
-            raise InputError(f"{listing.root / mixed[0]} lies in the other class than its name says; put it right.")
+    said = {file: found[1] for file in files if (found := re.search(r"_idx5_.*class([01])$", stem(file)))}
+    mixed = [file for file, name in said.items() if name != _folder_name(file)]
+    if mixed:
+        raise InputError(f"{listing.root / mixed[0]} lies in the other class than its name says; put it right.")
+    if len(said) == len(files) and classes == ("0", "1"):
+        classes = ("no IDC", "IDC")  # invasive ductal carcinoma
     return Found({"train": _by_folder(files, labels, lambda file: file.split("/")[0])}, classes)
 
 

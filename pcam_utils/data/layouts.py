@@ -87,7 +87,9 @@ def _meta_slides(path: Path) -> np.ndarray:
 def _array_labels(labels: np.ndarray, where: Path) -> np.ndarray:
     wrong = np.setdiff1d(labels, (0, 1))
     if len(wrong):
-        raise InputError(f"{where} holds the label {wrong[0]}, but only 0 and 1 are labels; get the official file.")
+        raise InputError(
+            f"{where} holds the label {wrong[0]}, but only 0 and 1 are labels; correct it, or get the official file."
+        )
     return labels.astype(np.uint8)
 
 

@@ -117,7 +117,7 @@ class Listing:
             suffix = os.path.splitext(path)[1].lower()
             if suffix in IMAGE_SUFFIXES:
                 where = path.rsplit("/", 1)[0] if "/" in path else ""
-                odd.setdefault(f"in {where}" if where else "beside the folders", []).append(path)
+                odd.setdefault(f"in {where}" if where else "in the folder itself", []).append(path)
             elif suffix in SLIDE_SUFFIXES:
                 odd.setdefault(f"{suffix}, which are whole slides (lesson 14 cuts them)", []).append(path)
             elif suffix not in _NO_PICTURE and (suffix or name_of(path).casefold() not in _TEXTS):

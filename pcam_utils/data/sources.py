@@ -187,7 +187,8 @@ def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Dat
         if name in only or name == "images"
     }
     left_out = listing.left_out(used) + found.left_out + around
-    notes = [f"{len(used):,} images are used; left out: {'; '.join(left_out)}."] if left_out else []
+    begin = f"{len(used):,} images are used; left out" if used else "Left out"
+    notes = [f"{begin}: {'; '.join(left_out)}."] if left_out else []
     return Data(
         folder=listing.root,
         layout=layout.name,

@@ -293,7 +293,7 @@ def test_folders_that_are_no_classes_are_left_out_and_that_is_said(tmp_path, ima
     data = open_data(tmp_path)
     assert len(data.split("train")) == 12
     assert data.notes == (
-        "12 images are used; left out: 1 beside the folders (overview.png); 1 in masks (masks/1.png); 1 in old "
+        "12 images are used; left out: 1 in the folder itself (overview.png); 1 in masks (masks/1.png); 1 in old "
         "(old/1.png).",
     )
 
@@ -342,7 +342,7 @@ def test_a_folder_a_patient_is_read_with_patients_as_slides(tmp_path, images):
     put(tmp_path / "IDC_regular_ps50_idx5" / "10253" / "0" / "again.png", images[0])
     data = open_data(tmp_path, fit="resize")
     patches = data.split("train")
-    assert (data.layout, data.classes, len(patches)) == ("patients", ("0", "1"), 12)
+    assert (data.layout, data.classes, len(patches)) == ("patients", ("no IDC", "IDC"), 12)
     assert set(patches.slides) == {"10253", "10254", "10255"}
     assert all(int(label) == int(i[-1]) for i, label in zip(patches.ids, patches.labels))
     assert "1 in IDC_regular_ps50_idx5/10253/0" in data.notes[0]
