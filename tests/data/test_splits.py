@@ -207,7 +207,10 @@ def test_of_many_groups_about_the_share_asked_for_is_chosen(seed, number, larges
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(number), rng.integers(1, largest + 1, number))
     labels = (rng.permutation(number) % 2)[groups]
-    for part in (by_group, at_random):
-        chosen = part(labels, groups.astype(str), fraction=fraction, seed=seed)
-        assert abs(chosen.mean() - fraction) < 0.12
-        assert abs(labels[chosen].mean() - labels.mean()) < 0.2
+    chosen = by_group(labels, groups.astype(str), fraction=fraction, seed=seed)
+    assert abs(chosen.mean() - fraction) < 0.06
+    assert abs(labels[chosen].mean() - labels.mean()) < 0.2
+    different = np.unique(groups, return_index=True)[1]  # repeats weigh nothing where they are kept together
+    chosen = at_random(labels, groups.astype(str), fraction=fraction, seed=seed)[different]
+    assert abs(chosen.mean() - fraction) <= 1 / number
+    assert abs(labels[different][chosen].mean() - labels[different].mean()) <= 1 / chosen.sum()
