@@ -22,7 +22,7 @@ def folder(tmp_path, random_patches):
 
 
 def slide_cut_up():
-    slide = render_slide(3, size=480).image
+    slide = render_slide(2, size=480).image  # little glass: JPEG darkens what is white to the limit
     return slide.reshape(5, 96, 5, 96, 3).swapaxes(1, 2).reshape(25, 96, 96, 3)[:20]
 
 
@@ -100,7 +100,7 @@ def test_the_packages_files_are_small_and_tell_their_story():
     assert 0.5 < record["operating_point"]["sensitivity"] < 1
     before, after = (record["calibration"][when]["log_loss"] for when in ("before", "after"))
     assert after <= before
-    assert all(run["history"] and run["settings"] and run["versions"] for run in record["runs"])
+    assert record["run"]["start"] and record["run"]["keras"] and len(record["history"]) == record["run"]["epochs"]
 
 
 def test_the_classifier_is_the_backbone_of_weights_pcam_with_its_head(random_patches):

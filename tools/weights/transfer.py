@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import click
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -40,7 +38,7 @@ def transfer(sample, numbers, epochs, fine, seed):
     click.echo(f"{len(test):,} test patches of {len(np.unique(test.slides))} slides")
     scores = {"as it is": predict(load_model("pcam"), test, tta="none", progress=False)}
     _tell("the classifier as it is", test, scores["as it is"])
-    seen = {weights: (_features(weights, train), _features(weights, test)) for weights in STARTS}
+    seen = {weights: _features(weights, train, test) for weights in STARTS}
     for number in numbers:
         some = train.take(order[:number])
         scores["colour"] = colour_scores(some.images, some.labels, test.images)
@@ -69,14 +67,17 @@ def _tell(name, test, probabilities):
     click.echo(f"| {name} | {found['auc']:.3f} | {found['auc_low']:.3f} to {found['auc_high']:.3f} |")
 
 
-def _features(weights, patches):
-    """What the backbone's global average says of each patch, mean of four views: (N, 1056)."""
+def _features(weights, *tables):
+    """What one backbone's global average says of each patch, mean of four views: an array (N, 1056) for each table."""
     model = build_model(weights=weights, head="average", say=lambda _: None)
     pooled = keras.Model(model.inputs, model.get_layer("dropout").input)
-    return np.concatenate([
-        np.mean([pooled.predict_on_batch(np.ascontiguousarray(view)) for view in symmetries(batch, 4)], axis=0)
-        for batch in patches.batches()
-    ])  # fmt: skip
+    return [
+        np.concatenate([
+            np.mean([pooled.predict_on_batch(np.ascontiguousarray(view)) for view in symmetries(batch, 4)], axis=0)
+            for batch in patches.batches()
+        ])
+        for patches in tables
+    ]  # fmt: skip
 
 
 def _fine_tuned(weights, train, test, epochs, seed):
@@ -92,5 +93,5 @@ def _fine_tuned(weights, train, test, epochs, seed):
         (np.stack([np.rot90(image, rng.integers(4))[:, :: rng.choice((-1, 1))] for image in images]), labels)
         for images, labels in batches(train, 32, seed=seed)
     )
-    model.fit(itertools.islice(turned, steps), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
+    model.fit(turned, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
     return predict(model, test, tta="none", progress=False)
