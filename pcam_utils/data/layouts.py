@@ -72,11 +72,13 @@ def _pcam_split(listing: Listing, split: str, x: str, ask: Ask) -> Patches:
 
 def _meta_slides(path: Path) -> np.ndarray:
     """The slide of each row, in the order of the rows' numbers, which the first column holds if it has no name."""
-    slides = np.array(read_csv(path, ("wsi",))["wsi"])
     try:
-        rows = np.array(read_csv(path, ("",))[""], np.int64)
+        columns = read_csv(path, ("wsi", ""))
     except InputError:
-        return slides  # no numbers: the order is all there is
+        return np.array(read_csv(path, ("wsi",))["wsi"])  # no numbers: the order is all there is
+    slides = np.array(columns["wsi"])
+    try:
+        rows = np.array(columns[""], np.int64)
     except ValueError:
         rows = np.array([], np.int64)
     if not np.array_equal(np.sort(rows), np.arange(len(slides))):
