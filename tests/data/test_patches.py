@@ -192,6 +192,11 @@ def test_batches_hold_every_patch_once_and_in_order(random_patches):
     np.testing.assert_array_equal(np.concatenate(batches), images)
 
 
+def test_labels_of_both_classes_are_taken_and_a_table_is_of_real_patches_unless_it_is_said(random_patches):
+    table = Patches(Rows(random_patches(3)), np.arange(3).astype(str), np.array([0, 1, 1], np.uint8))
+    assert table.require_both_classes() is table and not table.simulated
+
+
 @pytest.mark.parametrize(
     "labels, says",
     [(None, "has no labels"), ([1, 1], "only label 1"), ([0, 0], "only label 0"), ([], "holds no patches")],
@@ -242,6 +247,17 @@ def test_fingerprint_changes_with_pixels_labels_count_and_order_alone(random_pat
         table.take([2, 1, 0, 3, 4, 5, 6, 7]),
     ]
     assert len({fingerprint(other) for other in (table, *others)}) == 6
+
+
+def test_a_fingerprint_of_an_earlier_version_is_that_of_64_patches_from_first_to_last(random_patches):
+    images, labels, ids = random_patches(130), np.arange(130, dtype=np.uint8) % 2, np.arange(130).astype(str)
+    digest = hashlib.sha256(b"130" + labels.tobytes())
+    for row in sorted({int(row) for row in np.linspace(0, 129, 64)}):
+        digest.update(images[row].tobytes())
+    known = digest.hexdigest()[:16]
+    table = Patches(Rows(images), ids, labels)
+    assert has_fingerprint(table, known) and has_fingerprint(table, fingerprint(table))
+    assert not has_fingerprint(table, known[::-1]) and not has_fingerprint(table, known[:8])
 
 
 def test_blank_patches_are_those_without_structure(random_patches):

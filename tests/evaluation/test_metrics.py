@@ -38,6 +38,19 @@ def test_weighted_auc_is_scikit_learns_also_with_ties_and_patches_that_were_not_
         assert found == pytest.approx(roc_auc_score(labels, probabilities, sample_weight=weights), abs=1e-12)
 
 
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize("size", [1, 5])
+def test_interval_is_that_of_a_plain_bootstrap(level, size):
+    labels, probabilities = scores(60)
+    groups, rng, drawn = np.arange(60) // size, np.random.default_rng(3), []
+    for _ in range(50):
+        rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 60 // size, 60 // size)])
+        drawn.append(roc_auc_score(labels[rows], probabilities[rows]))
+    expected = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    found = auc_interval(labels, probabilities, groups=groups if size > 1 else None, level=level, draws=50, seed=3)
+    assert found == pytest.approx(expected)
+
+
 def test_interval_covers_the_true_auc_about_as_often_as_it_says():
     true = 0.7602499  # of two normal distributions one standard deviation apart: Phi(1 / sqrt(2))
     covered = 0
