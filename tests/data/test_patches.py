@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcam_utils.data.patches import CENTRE, SIZE, FileRows, Patches, Rows, content_hashes, fingerprint, is_blank
+from pcam_utils.data.patches import (
+    CENTRE,
+    SIZE,
+    FileRows,
+    Patches,
+    Rows,
+    content_hashes,
+    fingerprint,
+    has_fingerprint,
+    is_blank,
+)
 from pcam_utils.errors import InputError
 
 N = 20
