@@ -110,7 +110,7 @@ class Scoreboard:
             ax.axvline(bar, linestyle="--", color=COLOURS["chance"], zorder=0)
         ax.set_yticks(rows.index, [f"{row['lesson']} · {row['name']}" for _, row in rows.iterrows()])
         ax.set(xlim=(0.5, 1), xlabel="AUC, with 95 % interval", title=f"Scoreboard: {self.data.rpartition(' (')[0]}")
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row above, none on the edge
         return ax
 
     def _all(self) -> pd.DataFrame:
