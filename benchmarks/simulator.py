@@ -3,8 +3,8 @@
     python benchmarks/simulator.py DATA --seed 0 --seed 1 --seed 2
     python benchmarks/simulator.py DATA --seed 11 --seed 12 --seed 13 --transfer
 
-DATA holds real patches, of which *valid* alone is read. Each seed gives 1,200 test patches of 60 slides. `--transfer`
-needs torch and the teacher's packages (tools/weights/teacher.py).
+DATA holds real patches, of which *valid* alone is read. Each seed gives a sample, judged by its test split.
+`--transfer` needs torch and the teacher's packages (tools/weights/teacher.py).
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from pcam_utils.data import open_data
 from pcam_utils.data.patches import SIZE
 from pcam_utils.evaluation import auc_difference, colour_features, colour_scores, evaluate
-from pcam_utils.simulated import sample as simulate
+from pcam_utils.simulated import write_sample
 
 CLASSES = {0: "no tumour", 1: "tumour"}
 EACH = 600  #: real patches of a class
@@ -29,7 +29,7 @@ SHIFTS = range(1, 7)  #: pixels
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
-@click.option("--transfer", is_flag=True, help="Heads on frozen features: 1,000 patches of 20 slides to learn from.")
+@click.option("--transfer", is_flag=True, help="Heads on frozen features: 1,000 patches to learn from.")
 def main(data, seeds, transfer):
     """Compare simulated patches with real ones."""
     valid = open_data(data, only=["valid"]).split("valid")
@@ -38,14 +38,14 @@ def main(data, seeds, transfer):
     pooled = {c: [] for c in CLASSES}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            test = simulated(folder, seed, "test", 1200, 20)
-            train = simulated(folder, seed, "train", 3000, 50)
+            sample = open_data(write_sample(Path(folder) / "sample", seed=seed, progress=False))
+            train, test = sample.split("train"), sample.split("test")
             tell(f"seed {seed}: colour alone", test, colour_scores(train.images, train.labels, test.images))
             for label, images in pooled.items():
                 images.append(test.images[test.labels == label])
                 compare(f"seed {seed}, {CLASSES[label]}", real[label], images[-1])
             if transfer:
-                judge_frozen(seed, simulated(folder, seed, "train", 1000, 50), test)
+                judge_frozen(seed, train.take(np.random.default_rng(seed).permutation(len(train))[:1000]), test)
     for label, images in pooled.items():
         together = np.concatenate(images)
         compare(f"all, {CLASSES[label]}", real[label], together)
@@ -60,17 +60,6 @@ def main(data, seeds, transfer):
             click.echo(f"  {name}, R G B: mean | standard deviation | spread of patch means: {told}")
     halves = {CLASSES[c]: distance(images[::2], images[1::2]) for c, images in real.items()}
     click.echo(f"spectra of two halves of the real patches: {halves}")
-
-
-def simulated(folder, seed, split, number, per_slide):
-    """One split of a sample, with so many patches of each slide."""
-    usual, simulate.PATCHES_PER_SLIDE = simulate.PATCHES_PER_SLIDE, per_slide
-    try:
-        sizes = {"train": 2, "valid": 2, "test": 2, split: number}
-        out = simulate.write_sample(Path(folder) / f"{split}_{number}", sizes=sizes, seed=seed, progress=False)
-    finally:
-        simulate.PATCHES_PER_SLIDE = usual
-    return open_data(out, only=[split]).split(split)
 
 
 def density(images):

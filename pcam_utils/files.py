@@ -126,11 +126,10 @@ def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
     >>> require_place("results/submission.csv")
     """
     path = Path(path)
-    places = [path, *path.absolute().parents]
     with disk_errors(path):
-        if not folder and places.pop(0).is_dir():
+        if not folder and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=next(place for place in places if place.exists())):
+        with tempfile.TemporaryFile(dir=_nearest(path if folder else path.absolute().parent)):
             pass  # and nothing is left behind
 
 
@@ -181,12 +180,16 @@ def require_room(path: str | os.PathLike, size: int, *, instead: str = "choose a
     --------
     >>> require_room("my/sample", 1000)
     """
-    place = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_nearest(Path(path))).free
     if free < size:
         raise InputError(
             f"{path} needs {_amount(size)} of free disk, but there are {_amount(free)}; free some space or {instead}."
         )
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def _amount(size: float) -> str:
