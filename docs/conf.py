@@ -48,7 +48,7 @@ def as_pages_of_a_book(app, name, source):
 
     def to_repository(link):  # of files that are no page
         target = (folder / link[1]).resolve()
-        is_page = target.suffix == ".png" or any(target.match(pattern) for pattern in include_patterns)
+        is_page = target.suffix == ".png" or any(target.match(str(ROOT / pattern)) for pattern in include_patterns)
         return (
             f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)}{link[2]})"
             if target.exists() and not is_page
