@@ -7,7 +7,7 @@
 # make refresh  stores the notebooks' outputs in them anew
 # make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
 # make book     the course as a book, into build/book; make slides: the lessons' figures as slides, build/slides.html
-# make lesson NAME=17_my_lesson   a new lesson, from the template
+# make lesson NAME=06_my_lesson   a new lesson, from the template
 # make address ADDRESS=account/repository   writes the repository's real address into badges and setup cells
 # make dist     what PyPI takes, of the last commit, into dist
 # All make .venv and install what they need the first time. Choose the interpreter with PYTHON=python3.12 (after make clean).
@@ -64,9 +64,9 @@ slides: .venv/run-installed
 	$(BIN)/python docs/slides.py build/slides.html
 
 lesson:
-	@echo "$(NAME)" | grep -Eq '^[01][0-9]_[a-z0-9_]+$$' || { echo "Say which: make lesson NAME=17_my_lesson"; exit 1; }
+	@echo "$(NAME)" | grep -Eq '^[01][0-9]_[a-z0-9_]+$$' || { echo "Say which: make lesson NAME=06_my_lesson"; exit 1; }
 	@number=$$(echo $(NAME) | cut -c1-2); test -z "$$(ls notebooks/$${number}_* 2>/dev/null)" || { echo "There is a lesson $$number already."; exit 1; }
-	sed "s,19_lesson_template,$(NAME),g; s,# 19 · ,# $$(echo $(NAME) | cut -c1-2) · ," docs/19_lesson_template.ipynb > notebooks/$(NAME).ipynb
+	number=$$(echo $(NAME) | cut -c1-2); sed "s,NN_lesson_template,$(NAME),g; s,# NN · ,# $$number · ,; s,\"NN-,\"$$number-,g" docs/lesson_template.ipynb > notebooks/$(NAME).ipynb
 
 address:
 	@test -n "$(ADDRESS)" -a -n "$(HERE)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
