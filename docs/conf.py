@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 napoleon_google_docstring = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+viewcode_follow_imported_members = False  # else the sources list `builtins`, which has none
 
 suppress_warnings = ["misc.highlighting_failure"]  # cells of a notebook that begin with an exclamation mark
 html_domain_indices = False
