@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.backend import load_keras
 
 keras = load_keras()
+
+
+class ImageNetFile(NamedTuple):
+    """Keras's own file of ImageNet weights: the name it has in Keras's cache, where it is fetched from, its MD5."""
+
+    name: str
+    address: str
+    md5: str
 
 
 @dataclass(frozen=True)
@@ -23,13 +31,13 @@ class Backbone:
         Takes `input_shape`, `include_top` and `weights` as Keras's applications do, and gives a keras.Model.
     scaling : callable
         Gives the layer that turns 0 to 255 into what the backbone expects.
-    imagenet_file : str, optional
-        The name under which Keras caches its ImageNet weights; None if there are none.
+    imagenet : ImageNetFile, optional
+        None if there are no such weights.
     """
 
     make: Callable
     scaling: Callable
-    imagenet_file: str | None = None
+    imagenet: ImageNetFile | None = None
 
 
 def _small_cnn(input_shape: tuple[int, int, int], **_: Any) -> Any:
@@ -55,13 +63,32 @@ def _unscaled() -> Any:
     return keras.layers.Rescaling(1.0, name="scale")
 
 
+def _keras_file(folder: str, file: str, md5: str, cached: str = "") -> ImageNetFile:
+    where = "https://storage.googleapis.com/tensorflow/keras-applications"
+    return ImageNetFile(cached or file, f"{where}/{folder}/{file}", md5)
+
+
 BACKBONES = {
-    "NASNetMobile": Backbone(keras.applications.NASNetMobile, _minus_one_to_one, "nasnet_mobile_no_top.h5"),
-    "EfficientNetV2B0": Backbone(keras.applications.EfficientNetV2B0, _unscaled, "efficientnetv2-b0_notop.h5"),
+    "NASNetMobile": Backbone(
+        keras.applications.NASNetMobile,
+        _minus_one_to_one,
+        _keras_file(
+            "nasnet", "NASNet-mobile-no-top.h5", "1ed92395b5b598bdda52abe5c0dbfd63", cached="nasnet_mobile_no_top.h5"
+        ),
+    ),
+    "EfficientNetV2B0": Backbone(
+        keras.applications.EfficientNetV2B0,
+        _unscaled,
+        _keras_file("efficientnet_v2", "efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
+    ),
     "DenseNet121": Backbone(
         keras.applications.DenseNet121,
         _imagenet_statistics,
-        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        _keras_file(
+            "densenet",
+            "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "30ee3e1110167f948a6b9946edeeb738",
+        ),
     ),
     "SmallCNN": Backbone(_small_cnn, _minus_one_to_one),
 }

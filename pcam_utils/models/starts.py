@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from ..data.download import PcamFile, fetch
 from ..data.patches import SIZE
 from ..errors import InputError
 from ..files import user_path
 from ..runtime.backend import keras_home
 from . import shipped
-from .backbones import BACKBONES, Backbone
+from .backbones import BACKBONES, Backbone, ImageNetFile
 
 SHIPPED = "NASNetMobile"  #: the backbone whose weights come with this package
+_OWN = "that of this package"
 
 
 def choose_start(
     backbone: str = "NASNetMobile", weights: str | Path = "auto", *, say: Callable[[str], object] = print
 ) -> str:
-    """Turn 'auto' into the start that can be had: 'imagenet' if cached or within reach, else 'pcam', else 'none'.
+    """Turn 'auto' into the start that can be had: 'imagenet' if cached or downloaded now, else 'pcam', else 'none'.
 
     The variable `PCAM_WEIGHTS` takes the place of 'auto', so that what depends on the network can be made not to.
 
@@ -57,7 +59,7 @@ def choose_start(
     weights = os.environ.get("PCAM_WEIGHTS", "auto") if str(weights) == "auto" else str(weights)
     if weights == "pcam" and backbone != SHIPPED:
         raise InputError(f"The weights 'pcam' are {SHIPPED}'s, not {backbone}'s; use 'auto', 'imagenet' or 'none'.")
-    if weights == "imagenet" and BACKBONES[backbone].imagenet_file is None:
+    if weights == "imagenet" and BACKBONES[backbone].imagenet is None:
         raise InputError(f"{backbone} has no ImageNet weights; use weights 'none' or the path of a file.")
     if weights in ("pcam", "imagenet", "none"):
         return weights
@@ -66,9 +68,10 @@ def choose_start(
         if not path.is_file():
             raise InputError(f"There is no file of weights {path}; use 'auto', 'imagenet', 'none' or an existing path.")
         return str(path)
-    if _imagenet_at_hand(BACKBONES[backbone]):
+    fault = _get_imagenet(BACKBONES[backbone].imagenet)
+    if fault is None:
         return "imagenet"
-    say("ImageNet's weights are neither cached nor within reach.")
+    say(f"ImageNet's weights cannot be had ({fault}), so the start is {_OWN if backbone == SHIPPED else 'random'}.")
     return "pcam" if backbone == SHIPPED else "none"
 
 
@@ -95,8 +98,8 @@ def load_backbone(name: str, weights: str, *, say: Callable[[str], object] = pri
         If the weights cannot be had, or are not this backbone's.
     """
     backbone = BACKBONES[name]
-    if weights == "imagenet":
-        return _from_imagenet(backbone, name, say)
+    if weights == "imagenet" and backbone.imagenet:
+        return _from_imagenet(backbone, backbone.imagenet, name, say)
     core = _make(backbone, None)
     if weights == "none":
         say(f"{name} starts from random weights.")
@@ -113,12 +116,12 @@ def _make(backbone: Backbone, weights: str | None) -> Any:
     return backbone.make(weights=weights, input_shape=(SIZE, SIZE, 3), include_top=False)
 
 
-def _from_imagenet(backbone: Backbone, name: str, say: Callable[[str], object]) -> Any:
+def _from_imagenet(backbone: Backbone, file: ImageNetFile, name: str, say: Callable[[str], object]) -> Any:
     try:
         core = _make(backbone, "imagenet")
     except Exception as error:  # Keras raises a bare Exception where the download fails
         raise InputError(
-            f"ImageNet weights of {name} could not be had; connect to the internet, put {backbone.imagenet_file} into "
+            f"ImageNet weights of {name} could not be had; connect to the internet, put {file.name} into "
             f"{keras_home() / 'models'}, name a file of weights, or start from random weights with 'none'."
         ) from error
     say(f"{name} starts from ImageNet weights (Keras applications).")
@@ -146,15 +149,27 @@ def _count_arrays(path: Path) -> int:
     return sum(not name.startswith(("optimizer", "_optimizer")) for name in names)
 
 
-def _imagenet_at_hand(backbone: Backbone) -> bool:
-    """True if the whole file is cached, or the server that holds it answers within a few seconds."""
-    if backbone.imagenet_file is None:
-        return False
-    with suppress(OSError), h5py.File(keras_home() / "models" / backbone.imagenet_file, "r"):
-        return True  # of a download that broke off, HDF5 says so
-    import requests
-
+def _get_imagenet(file: ImageNetFile | None) -> str | None:
+    """See to it that the whole file is where Keras looks for it; gives back why that cannot be, else None."""
+    if file is None:
+        return "there are none"
+    path = keras_home() / "models" / file.name
     try:
-        return requests.head("https://storage.googleapis.com/tensorflow/", timeout=3).status_code < 500
-    except OSError:  # also what requests raises where its file of certificates is missing
-        return False
+        if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == file.md5:
+            return None
+        import requests
+
+        # Asked first and with little patience: the download itself waits and tries again.
+        requests.head(file.address, timeout=5).raise_for_status()
+        fetch(file.address, path, PcamFile(None, file.md5))
+    except (OSError, InputError) as error:  # of the disk, the network, its certificates, a proxy
+        return _innermost(error)
+    return None
+
+
+def _innermost(error: BaseException) -> str:
+    """What the first of several errors within each other says, in one line: requests wraps what urllib3 wraps."""
+    inside = [part for part in (*error.args, getattr(error, "reason", None)) if isinstance(part, BaseException)]
+    if inside:
+        return _innermost(inside[0])
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -17,17 +17,17 @@ def test_each_backbone_scales_as_its_own_preprocessing_does(backbone):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(scaled), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if BACKBONES[name].imagenet_file])
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if BACKBONES[name].imagenet])
 def test_imagenet_names_the_file_that_keras_looks_for(backbone, monkeypatch):
-    """The cached names must be Keras's own, or a cache would go unseen."""
+    """Name, address and checksum must be Keras's own, or what we fetch would go unseen."""
 
     class Asked(Exception):
         pass
 
-    def get_file(name, *_, **__):
-        raise Asked(name)
+    def get_file(name, address, *, file_hash, **_):
+        raise Asked(name, address, file_hash)
 
     monkeypatch.setattr(inspect.getmodule(BACKBONES[backbone].make).file_utils, "get_file", get_file)
     with pytest.raises(Asked) as asked:
         BACKBONES[backbone].make(weights="imagenet", input_shape=(96, 96, 3), include_top=False)
-    assert str(asked.value) == BACKBONES[backbone].imagenet_file
+    assert asked.value.args == BACKBONES[backbone].imagenet
