@@ -17,6 +17,8 @@ from typing import Any
 
 from .errors import InputError, reason
 
+DRIVE = Path("/content/drive")  #: where Colab mounts a Google Drive
+
 
 @contextmanager
 def replacing(
@@ -42,7 +44,7 @@ def replacing(
     Raises
     ------
     InputError
-        If the disk is full, or the place may not be written.
+        If the disk is full, or the place may not be written, or is on a Drive that is not mounted.
 
     Examples
     --------
@@ -54,6 +56,7 @@ def replacing(
     'All of it, or nothing.'
     """
     path = Path(path)
+    require_mounted(path)
     # The suffix stays last: Keras chooses the file format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     with disk_errors(path, instead):
@@ -118,6 +121,19 @@ def user_path(path: str | os.PathLike) -> Path:
         ) from error
 
 
+def require_mounted(path: str | os.PathLike) -> None:
+    """Raise `InputError` if a place is on Colab's Drive and that is not mounted: it would be lost with the machine.
+
+    Examples
+    --------
+    >>> require_mounted("results/submission.csv")
+    """
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(DRIVE)) and not os.path.ismount(DRIVE):
+        raise InputError(
+            f"{path} is on a Drive, but none is mounted: click the folder icon, Mount Drive, and run this again."
+        )
+
+
 def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
     """Raise `InputError` now if a file, or files in a folder, could not be written there once the work is done.
 
@@ -126,6 +142,7 @@ def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
     >>> require_place("results/submission.csv")
     """
     path = Path(path)
+    require_mounted(path)
     with disk_errors(path):
         if not folder and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -153,6 +170,7 @@ def sole_use(folder: str | os.PathLike) -> Iterator[None]:
     import filelock  # starts asyncio, which hardly any command needs
 
     folder = Path(folder)
+    require_mounted(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     with disk_errors(folder):
         missing = not folder.exists()

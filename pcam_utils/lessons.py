@@ -18,7 +18,7 @@ from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
 from .errors import InputError
-from .files import replacing
+from .files import replacing, require_mounted
 
 FOLDER = Path("notebooks")
 TIMEOUT_S = 6 * 3600  #: of one cell: on real data and without a GPU, training takes hours
@@ -136,6 +136,7 @@ def execute(
     nbformat.NotebookNode, Result
     """
     lesson, out = Path(lesson), Path(out).absolute()
+    require_mounted(out)
     out.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(lesson, as_version=4)
     client = NotebookClient(

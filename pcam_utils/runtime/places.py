@@ -8,11 +8,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import user_path
+from ..files import require_mounted, user_path
 from .backend import load_keras
 
-DRIVE = Path("/content/drive")  #: where Colab mounts it
 _RECORDED = ("pcam-utils", "numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "scikit-learn", "h5py", "pillow")
 
 
@@ -34,8 +32,13 @@ def workspace() -> Path:
     return Path("..") if Path.cwd().name == "notebooks" else Path(".")
 
 
-def results_folder() -> Path:
-    """The folder that lessons keep things in, made if need be: `PCAM_OUT`, else build/course in the workspace.
+def results_folder(folder: str | os.PathLike | None = None) -> Path:
+    """The folder that lessons keep things in, made if need be: the one named, else `PCAM_OUT`, else build/course.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Such as "/content/drive/MyDrive/pcam" on Colab, once the Drive is mounted.
 
     Raises
     ------
@@ -47,14 +50,10 @@ def results_folder() -> Path:
     >>> results_folder().is_dir()
     True
     """
-    folder = user_path(os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
-    if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
-        raise InputError(
-            f"PCAM_OUT is {folder}, but no Drive is mounted: click the folder icon, Mount Drive, "
-            "and run this cell again."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    place = user_path(folder or os.environ.get("PCAM_OUT") or workspace() / "build" / "course")
+    require_mounted(place)
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def version_line() -> str:
