@@ -3,7 +3,7 @@
 # make test     all of it, and the slow tests and the lessons; offline
 # make lesson-test NAME=04   one lesson, compared with its stored outputs
 # make bench    speed and memory, side by side with what they are compared to, into build/bench
-# make matrix   tests and lessons with the lowest versions that we allow, with Colab's and with the newest
+# make matrix   tests and lessons with the lowest versions that we allow, with Colab's, Kaggle's and the newest
 # make refresh  stores the notebooks' outputs in them anew
 # make offline-kit   a folder, build/offline-kit, that installs and runs the course without a network
 # make book     the course as a book, into build/book; make slides: the lessons' figures as slides, build/slides.html

@@ -1,4 +1,4 @@
-"""Runs tests and lessons with the lowest versions that are allowed, with Colab's, and with the newest: `make matrix`.
+"""Runs tests and lessons with the lowest versions allowed, with Colab's, Kaggle's, and the newest: `make matrix`.
 
     python tools/matrix.py lowest    one of them
 
@@ -16,10 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "matrix"
+CONSTRAINTS = ROOT / "tests" / "constraints"
 #: Python, the extra with the backend, and where the versions come from.
 ENVIRONMENTS = {
     "lowest": ("python3.10", "tensorflow-cpu", OUT / "lowest.txt"),
-    "colab": ("python3.13", "tensorflow", ROOT / "tests" / "constraints" / "colab.txt"),
+    "colab": ("python3.13", "tensorflow", CONSTRAINTS / "colab.txt"),
+    "kaggle": ("python3.12", "tensorflow", OUT / "kaggle.txt"),
     "newest": ("python3.12", "tensorflow-cpu", None),
 }
 
@@ -30,6 +32,15 @@ def lowest_versions():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     bounds = sorted(set(re.findall(r'"([\w-]+)>=([\d.]+)[,\d.<]*"', text)))
     return [f"{name}=={version}" for name, version in bounds if name != "setuptools"]
+
+
+def kaggle_versions():
+    """Lines of pip's constraints: what we know of Kaggle's image, and for the rest Colab's, on which it is built."""
+    known = {}
+    for name in ("colab.txt", "kaggle.txt"):
+        lines = (CONSTRAINTS / name).read_text(encoding="utf-8").splitlines()
+        known.update(line.split("==") for line in lines if "==" in line)
+    return [f"{package}=={version}" for package, version in known.items()]
 
 
 def run(name):
@@ -63,6 +74,7 @@ def run(name):
 def main(names):
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "lowest.txt").write_text("\n".join(lowest_versions()) + "\n")
+    (OUT / "kaggle.txt").write_text("\n".join(kaggle_versions()) + "\n")
     rows, all_passed = ["| | Python | versions | tests; lessons | minutes |", "|---|---|---|---|---|"], True
     for name in names:
         row, passed = run(name)
