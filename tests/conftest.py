@@ -26,6 +26,16 @@ def chromium():
 
 
 @pytest.fixture
+def listed_gpu(monkeypatch):
+    """A GPU in TensorFlow's list of devices: what asks for one finds it. The CPU computes."""
+    tf = pytest.importorskip("tensorflow")
+    real, gpu = tf.config.list_physical_devices, tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    listed = lambda kind=None: real(kind) + [gpu] * (kind in (None, "GPU"))
+    monkeypatch.setattr(tf.config, "list_physical_devices", listed)
+    return gpu
+
+
+@pytest.fixture
 def pcam():
     """Run the command line in this process: `pcam("info", folder)` gives exit_code, stdout and stderr."""
     # Click kept the two streams apart only on request before 8.2, and always does since.

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def prepare(
         were equal without it wherever we compared, and in TensorFlow it nearly doubles the time of a step.
     tune : bool
         Make TensorFlow quicker in this process: its threads, memory that was freed, and what it does before the first
-        step. False leaves all of it alone. On JAX there is nothing to tune.
+        step; and let it take a GPU's memory as it needs it, so that another notebook can use that GPU, too. False
+        leaves all of it alone. On JAX there is nothing to tune.
     say : callable
         Told, in one line, what was tuned.
 
@@ -159,7 +161,7 @@ def prepare(
 
         # Grappler's meta-optimizer costs some ten seconds before the first step and gives nothing back here.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        done = ["graphs are not rewritten", *_set_threads(tf), *_keep_freed_memory()]
+        done = ["graphs are not rewritten", *_set_threads(tf), *_keep_freed_memory(), *_let_memory_grow(tf)]
         say(f"TensorFlow is tuned: {', '.join(done)} (tune=False leaves it alone).")
 
 
@@ -186,7 +188,8 @@ def compiled(function: Callable) -> Any:
     """Compile a pure function of arrays with XLA, whatever the backend.
 
     Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also
-    on a CPU, where XLA does not suit whole networks.
+    on a CPU, where XLA does not suit whole networks. Where XLA has no GPU library to compile with, as in some conda
+    environments, it stays a plain graph, and a warning says so once.
 
     Examples
     --------
@@ -196,10 +199,33 @@ def compiled(function: Callable) -> Any:
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True, autograph=False)
+        return tf.function(function, jit_compile=_xla_compiles(), autograph=False)
     import jax
 
     return jax.jit(function)
+
+
+@cache
+def _xla_compiles() -> bool:
+    """True if XLA can compile for the device that TensorFlow uses here; else it is said why not."""
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return True
+    try:
+        # A power needs libdevice, CUDA's library of mathematics.
+        tf.function(lambda x: x**x, jit_compile=True, autograph=False)(tf.constant(2.0))
+    except tf.errors.OpError as error:
+        why = (error.message or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"XLA cannot compile for this GPU ({why}), so patches are changed by a plain graph, which is slower; "
+            "name the folder that holds nvvm/libdevice in XLA_FLAGS=--xla_gpu_cuda_data_dir=FOLDER (in conda, "
+            "after installing cuda-nvcc, $CONDA_PREFIX) before Python starts.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 def as_graph(function: Callable) -> Any:
@@ -246,6 +272,17 @@ def _keep_freed_memory() -> list[str]:
         if libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1):
             return ["freed memory is kept"]
     return []
+
+
+def _let_memory_grow(tf: Any) -> list[str]:
+    """Keep TensorFlow from taking all memory of each GPU at once, which leaves none to other processes."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except (RuntimeError, ValueError):  # in use already, by what came before; or of a kind that knows no such thing
+            return []
+    return ["a GPU's memory is taken as it is needed"] if gpus else []
 
 
 def _set_threads(tf: Any) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import keras
 import pytest
@@ -228,6 +229,81 @@ def test_prepare_says_in_one_line_what_it_tunes_and_leaves_it_alone_where_asked(
 def test_memory_is_left_alone_where_asked(monkeypatch):
     monkeypatch.setattr(backend, "_keep_freed_memory", lambda: pytest.fail("the allocator was touched"))
     prepare(0, tune=False, say=lambda line: pytest.fail(line))
+
+
+# With a GPU (listed, while the CPU computes) -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """What `prepare` says, in a process whose memory, threads and graphs are left alone."""
+    monkeypatch.setattr(backend, "_keep_freed_memory", list)
+    monkeypatch.setattr(backend, "_set_threads", lambda tf: [])
+    said = []
+    yield lambda: prepare(0, say=said.append) or said[-1]
+
+
+def test_prepare_lets_memory_grow_on_each_gpu(prepared, listed_gpu, monkeypatch):
+    import tensorflow as tf
+
+    grown = []
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, on: grown.append((gpu, on)))
+    assert "a GPU's memory is taken as it is needed" in prepared() and grown == [(listed_gpu, True)]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("in use"), ValueError("of another kind")])
+def test_a_gpu_that_is_in_use_keeps_its_memory_and_nothing_is_claimed(prepared, listed_gpu, monkeypatch, error):
+    import tensorflow as tf
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    assert "memory is taken" not in prepared()
+
+
+def test_without_a_gpu_no_memory_is_spoken_of(prepared):
+    assert "memory is taken" not in prepared()
+
+
+@pytest.fixture
+def xla(monkeypatch):
+    """How many functions XLA compiles; `fault`, if set, is what it raises instead, as where libdevice is missing."""
+    tf, state = pytest.importorskip("tensorflow"), types.SimpleNamespace(fault=None, compiled=[])
+    real = tf.function
+
+    def function(body, jit_compile=None, **options):
+        def broken(*_, **__):
+            raise state.fault
+
+        if jit_compile:
+            state.compiled.append(body)
+        return broken if jit_compile and state.fault else real(body, jit_compile=jit_compile, **options)
+
+    monkeypatch.setattr(tf, "function", function)
+    backend._xla_compiles.cache_clear()
+    yield state
+    backend._xla_compiles.cache_clear()
+
+
+def test_where_xla_misses_libdevice_patches_are_changed_by_a_plain_graph_and_a_warning_says_so_once(listed_gpu, xla):
+    import tensorflow as tf
+
+    xla.fault = tf.errors.InternalError(None, None, "libdevice not found at ./libdevice.10.bc")
+    with pytest.warns(RuntimeWarning, match="libdevice not found.*plain graph.*xla_gpu_cuda_data_dir") as said:
+        doubled, squared = backend.compiled(lambda x: x + x), backend.compiled(lambda x: x * x)
+        assert (float(doubled(tf.constant(3.0))), float(squared(tf.constant(3.0)))) == (6, 9)
+    assert len(said) == 1 and len(xla.compiled) == 1
+
+
+def test_where_xla_compiles_it_is_asked_once_and_used(listed_gpu, xla):
+    for _ in range(2):
+        assert float(backend.compiled(lambda x: x + x)(3.0)) == 6
+    assert len(xla.compiled) == 3
+
+
+def test_without_a_gpu_xla_is_not_put_to_the_test(xla):
+    assert float(backend.compiled(lambda x: x + x)(3.0)) == 6 and len(xla.compiled) == 1
 
 
 # Determinism on JAX (for TensorFlow, see tests/training/test_run.py) ------------------------------------------------
