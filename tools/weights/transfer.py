@@ -12,10 +12,10 @@ from pcam_utils.data import open_data
 from pcam_utils.evaluation import auc_difference, colour_scores, evaluate, predict
 from pcam_utils.models import build_model, load_model
 from pcam_utils.models.backbones import keras
-from pcam_utils.runtime import prepare
+from pcam_utils.runtime import FusedAdam, fused_batch_norm, prepare
 from pcam_utils.training.run import batches
 
-from .changes import symmetries
+from .changes import change, symmetries
 
 STARTS = ("none", "pcam")
 
@@ -23,10 +23,19 @@ STARTS = ("none", "pcam")
 @click.command()
 @click.argument("sample", type=click.Path(exists=True))
 @click.option("--number", "numbers", multiple=True, type=int, default=(200, 1000), show_default=True)
-@click.option("--epochs", default=15, show_default=True, help="Of the whole network, over 1,000 patches; fewer, more.")
+@click.option("--epochs", default=6, show_default=True, help="Of the whole network, over 1,000 patches; fewer, more.")
+@click.option(
+    "--start",
+    "starts",
+    multiple=True,
+    type=click.Choice(STARTS),
+    default=STARTS,
+    show_default=True,
+    help="Whose network is trained.",
+)
 @click.option("--fine/--no-fine", default=True, help="Also train all of the network.")
 @click.option("--seed", default=0, show_default=True)
-def transfer(sample, numbers, epochs, fine, seed):
+def transfer(sample, numbers, epochs, starts, fine, seed):
     """AUC on SAMPLE's test patches from each start and number of training patches, with paired differences.
 
     Whole slides are drawn for the intervals.
@@ -48,7 +57,7 @@ def transfer(sample, numbers, epochs, fine, seed):
             head.fit(ours[order[:number]], some.labels)
             scores[weights, "frozen"] = head.predict_proba(theirs)[:, 1]
             _tell(f"{number}: {weights}, frozen", test, scores[weights, "frozen"])
-            if fine:
+            if fine and weights in starts:
                 scores[weights, "fine"] = _fine_tuned(weights, some, test, epochs * 1000 // number, seed)
                 _tell(f"{number}: {weights}, all trained", test, scores[weights, "fine"])
         for one, other in (
@@ -81,19 +90,20 @@ def _features(weights, *tables):
 
 
 def _fine_tuned(weights, train, test, epochs, seed):
-    """Probabilities, mean of the same four views, of a network of which all was trained on a few turned patches."""
+    """Probabilities, mean of the same four views, of a network of which all was trained on a few varied patches."""
     keras.utils.set_random_seed(seed)
     model = build_model(weights=weights, head="average", say=lambda _: None)
-    steps = epochs * (len(train) // 32)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3 if weights == "none" else 3e-4, steps)
-    model.compile(keras.optimizers.Adam(rate), loss="binary_crossentropy", jit_compile=False)
+    for layer in model.get_layer("backbone").layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9
+    steps, rise = epochs * (len(train) // 32), len(train) // 64
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - rise, 0, warmup_target=1e-3, warmup_steps=rise)
+    model.compile(FusedAdam(rate), loss="binary_crossentropy", jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(seed)
-    turned = (
-        (np.stack([np.rot90(image, rng.integers(4))[:, :: rng.choice((-1, 1))] for image in images]), labels)
-        for images, labels in batches(train, 32, seed=seed)
-    )
-    model.fit(turned, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
+    varied = ((change(images, rng), labels) for images, labels in batches(train, 32, seed=seed))
+    with fused_batch_norm():
+        model.fit(varied, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
     return np.concatenate([
         np.mean([model.predict_on_batch(np.ascontiguousarray(view))[:, 0] for view in symmetries(batch, 4)], axis=0)
         for batch in test.batches()
