@@ -21,6 +21,8 @@ from .errors import InputError
 from .files import replacing, require_mounted
 
 FOLDER = Path("notebooks")
+#: With this in its metadata, Colab opens a lesson on a GPU; lessons that train a network have it.
+GPU = {"accelerator": "GPU", "colab": {"gpuType": "T4"}}
 TIMEOUT_S = 6 * 3600  #: of one cell: on real data and without a GPU, training takes hours
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _IMAGES = {"image/png", "image/jpeg"}
@@ -194,6 +196,7 @@ def store(notebook: nbformat.NotebookNode, lesson: str | Path) -> None:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        **(GPU if "accelerator" in notebook.metadata else {}),
     }
     with replacing(lesson) as temporary:
         nbformat.write(nbformat.from_dict(notebook), temporary)

@@ -105,6 +105,17 @@ def test_refreshing_stores_outputs_without_traces_of_the_machine(course, tmp_pat
     assert complain.metadata.kernelspec.display_name == "Python 3" and "execution" not in complain.cells[0].metadata
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_lesson_that_asks_for_a_gpu_goes_on_asking_and_nothing_else_of_its_metadata_is_kept(tmp_path, asks):
+    metadata = {"accelerator": "GPU", "colab": {"gpuType": "A100", "provenance": ["somebody"]}} if asks else {}
+    notebook = new_notebook(cells=[], metadata={**metadata, "widgets": {"a": 1}})
+    lessons.store(notebook, tmp_path / "01.ipynb")
+    stored = nbformat.read(tmp_path / "01.ipynb", 4).metadata
+    assert {key: stored[key] for key in stored if key not in ("kernelspec", "language_info")} == (
+        lessons.GPU if asks else {}
+    )
+
+
 def test_a_course_without_jupyter_says_what_to_install(monkeypatch, pcam):
     monkeypatch.delitem(sys.modules, "pcam_utils.lessons", raising=False)
     monkeypatch.delattr("pcam_utils.lessons", raising=False)

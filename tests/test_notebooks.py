@@ -10,6 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+pytest.importorskip("nbclient")
+
+from pcam_utils.lessons import GPU
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ADDRESS = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
@@ -28,6 +32,12 @@ def read(lesson):
 def code(lesson, tag=None):
     cells = [cell for cell in read(lesson).cells if cell.cell_type == "code"]
     return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+def trains(lesson):
+    """True if it trains a network, and more of it where there is a GPU."""
+    text = "\n".join(cell.source for cell in code(lesson))
+    return ".compile(" in text and ("has_gpu()" in text or 'list_physical_devices("GPU")' in text)
 
 
 def prose(lesson):
@@ -110,9 +120,9 @@ def test_outputs_are_stored_in_order_and_without_errors(lesson):
 @of_each_notebook
 def test_nothing_of_the_machine_is_stored(lesson):
     notebook = read(lesson)
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"} and set(notebook.metadata.language_info) == {
-        "name"
-    }
+    about = dict(notebook.metadata)
+    assert set(about.pop("language_info")) == {"name"} and about.pop("kernelspec")
+    assert about == (GPU if trains(lesson) else {})
     for cell in notebook.cells:
         assert "execution" not in cell.metadata
     stored = json.dumps([cell.outputs for cell in code(lesson)])
@@ -150,6 +160,8 @@ def test_solutions_are_folded_everywhere_and_questions_have_folded_answers(lesso
     for cell in [code(lesson)[0], *solutions]:  # the first one installs
         assert cell.source.startswith("# @title ") and cell.metadata["cellView"] == "form"
         assert cell.metadata["jupyter"]["source_hidden"] and cell.metadata["_kg_hide-input"]
+    for cell in solutions:  # stored outputs would give them away
+        assert cell.metadata["jupyter"]["outputs_hidden"] and cell.metadata["_kg_hide-output"]
     assert prose(lesson).count("<details><summary>") == prose(lesson).count("</details>") == 3
 
 
