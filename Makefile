@@ -70,9 +70,9 @@ lesson:
 
 address:
 	@test -n "$(ADDRESS)" -a -n "$(HERE)" || { echo "Say where: make address ADDRESS=account/repository"; exit 1; }
-	sed -i.old "s,$(HERE),$(ADDRESS),g" pyproject.toml notebooks/*.ipynb docs/*.ipynb
+	sed -i.old "s,$(HERE),$(ADDRESS),g" pyproject.toml README.md notebooks/*.ipynb docs/*.ipynb docs/*.md
 	sed -i.old 's,"id": "[^/]*/,"id": "$(firstword $(subst /, ,$(ADDRESS)))/,' kaggle/kernel-metadata.json
-	rm -f pyproject.toml.old notebooks/*.old docs/*.old kaggle/*.old
+	rm -f pyproject.toml.old README.md.old notebooks/*.old docs/*.old kaggle/*.old
 
 data/sample: | .venv/run-installed
 	$(BIN)/pcam sample $@

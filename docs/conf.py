@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
+
 ROOT = Path(__file__).parents[1]
 ADDRESS = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
 
@@ -12,7 +15,7 @@ author = "the course's authors"
 copyright = "the course's authors. MIT. Not for diagnosis"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
 
 nb_execution_mode = "off"  # the stored outputs are what the tests compare with
 nb_merge_streams = True
@@ -43,13 +46,14 @@ def as_pages_of_a_book(app, name, source):
             known = cell["metadata"]
             if "alt" in known:
                 known["mystnb"] = {"image": {"alt": known["alt"]}}
-            if "solution" in known.get("tags", []):
-                known["tags"].append("hide-cell")
+            tags = known.setdefault("tags", [])
+            if "solution" in tags or known.get("jupyter", {}).get("source_hidden"):
+                tags.append("hide-cell" if "solution" in tags else "hide-input")
         text = json.dumps(notebook)
 
     def to_repository(link):  # of files that are no page
         target = (folder / link[1]).resolve()
-        is_page = target.suffix == ".png" or any(target.match(str(ROOT / pattern)) for pattern in include_patterns)
+        is_page = target.suffix in (".png", ".jpg", ".svg") or any(target.match(str(ROOT / pattern)) for pattern in include_patterns)
         return (
             f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)}{link[2]})"
             if target.exists() and not is_page
@@ -58,6 +62,45 @@ def as_pages_of_a_book(app, name, source):
 
     text = re.sub(r"!\[(Open in \w+)\]\(https:[^)]+[.]svg\)", r"\1", text)  # badges are pictures from elsewhere
     source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)((?:#[^)\s]*)?)\)", to_repository, text)
+
+
+def glossary():
+    """Each word of the glossary, singular and plural, with its entry; of abbreviations alone the case matters."""
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("```{glossary}")[1].splitlines()
+    entries, entry, before = {}, None, ""
+    for line in lines:
+        if re.match(r"[^\s`]", line):
+            entry = entry if re.match(r"[^\s`]", before) else line  # words above one text share it
+            plural = line[:-2] + "es" if line.endswith("is") else line + ("es" if line.endswith("ch") else "s")
+            for word in (line, plural):
+                entries[word if line.isupper() else word.lower()] = entry
+        before = line
+    return entries
+
+
+def link_terms(app, doctree):
+    """In a lesson, the first use of each word of the glossary leads there; code, headings and links stay as they are."""
+    if not app.env.docname.startswith("notebooks/"):
+        return
+    entries, linked = glossary(), set()
+    words = sorted(entries, key=len, reverse=True)
+    words = "|".join(re.escape(word) if word[:1].isupper() else f"(?i:{re.escape(word)})" for word in words)
+    untouched = (nodes.title, nodes.literal, nodes.literal_block, nodes.reference, nodes.raw, addnodes.pending_xref)
+    for text in list(doctree.findall(nodes.Text)):
+        above = text.parent
+        while above is not None and not isinstance(above, untouched):
+            above = above.parent
+        parts, end = [], 0
+        for found in re.finditer(rf"(?<![\w-])({words})(?![\w-])", text) if above is None else ():
+            entry = entries.get(found[0]) or entries[found[0].lower()]
+            if entry not in linked:
+                linked.add(entry)
+                link = addnodes.pending_xref("", refdomain="std", reftype="term", reftarget=entry, refexplicit=True)
+                link += nodes.inline(found[0], found[0], classes=["xref", "std", "std-term"])
+                parts += [nodes.Text(text[end : found.start()]), link]
+                end = found.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
 
 
 def name_levels(app, pagename, templatename, context, doctree):
@@ -69,3 +112,4 @@ def name_levels(app, pagename, templatename, context, doctree):
 def setup(app):
     app.connect("html-page-context", name_levels, priority=900)  # after the theme made them
     app.connect("source-read", as_pages_of_a_book)
+    app.connect("doctree-read", link_terms)

@@ -1,6 +1,7 @@
 """The project's own promises: rooms in order, small modules, one list of dependencies, commands that exist."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -141,16 +142,44 @@ def test_every_dependency_has_its_reason():
     assert listed and all("#" in line for line in listed)
 
 
-def test_readme_and_contributing_name_only_make_targets_and_commands_that_exist(pcam):
-    readme, makefile = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^make (\w+)", readme, re.M))
+def test_readme_and_docs_name_only_make_targets_and_commands_that_exist(pcam):
+    pages = ("README.md", "docs/install.md", "docs/commands.md")
+    text, makefile = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages), (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^make (\w+)", text, re.M))
     assert {"run", "test"} <= targets and all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
     named = re.findall(r"`?make (\w[\w-]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert {"check", "lesson-test"} <= set(named)
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in named)
-    commands = set(re.findall(r"^pcam (\w+)", readme, re.M))
+    commands = set(re.findall(r"^pcam (\w+)", text, re.M))
     assert {"sample", "train", "evaluate", "predict"} <= commands
     assert all(pcam(command, "--help").exit_code == 0 for command in commands)
+
+
+def test_the_readme_says_in_its_first_lines_what_it_is_about_and_has_a_row_for_every_lesson():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "breast cancer" in readme[:200] and "Not for diagnosis" in readme.split("## ")[0]
+    listed = re.findall(r"^\| (\d\d) \| \[.+?\]\(notebooks/(\d\d)_\w+\.ipynb\) \| .+ \| (\d+) \|$", readme, re.M)
+    assert [number for number, _, _ in listed] == sorted(path.name[:2] for path in ROOT.glob("notebooks/*.ipynb"))
+    for number, file, minutes in listed:
+        (lesson,) = ROOT.glob(f"notebooks/{file}_*.ipynb")
+        assert number == file and f"**Minutes:** {minutes} to teach" in lesson.read_text(encoding="utf-8")
+
+
+def test_badges_of_the_docs_agree_with_the_one_address(pyproject):
+    repository = pyproject["project"]["urls"]["Repository"].removeprefix("https://github.com/")
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    badges = r"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github|codespaces\.new|git\+https://github\.com)/([\w-]+/[\w-]+)"
+    named = [place for page in pages for place in re.findall(badges, page.read_text(encoding="utf-8"))]
+    assert len(named) > 4 and set(named) == {repository}
+
+
+def test_the_dev_container_runs_what_the_makefile_has_on_a_python_that_we_allow(pyproject):
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    make, *targets = container["postCreateCommand"].split()
+    makefile = (ROOT / "Makefile").read_text()
+    assert make == "make" and all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
+    lowest = int(pyproject["project"]["requires-python"].removeprefix(">=3."))
+    assert int(container["image"].rpartition(":3.")[2]) >= lowest
 
 
 def test_links_inside_the_repository_resolve():
@@ -183,3 +212,24 @@ def test_schedules_add_up_with_the_minutes_that_lessons_name(schedule):
         for lesson in (ROOT / "notebooks").glob(f"{what[:2]}_*.ipynb"):
             named = re.search(r"\*\*Minutes:\*\* (\d+) to teach, (\d+) to run", lesson.read_text(encoding="utf-8"))
             assert minutes == int(named[1]) > int(named[2]), lesson.name
+
+
+@pytest.mark.parametrize("schedule", ["Half a day", "A whole day"])
+def test_nobody_sits_for_more_than_75_minutes(schedule):
+    section = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split(f"## {schedule}")[1].split("\n## ")[0]
+    sitting = 0
+    for minutes, what in re.findall(r"^\| \d+ \| (\d+) \| (.+) \|$", section, re.M):
+        sitting = 0 if what in ("break", "lunch") else sitting + int(minutes)
+        assert sitting <= 75, what
+
+
+def test_the_guide_has_a_chapter_on_every_lesson_with_questions_and_what_to_leave_out():
+    guide = (ROOT / "docs" / "teaching_lessons.md").read_text(encoding="utf-8")
+    chapters = {chapter[:2]: chapter for chapter in guide.split("\n## ")[1:]}
+    for lesson in ROOT.glob("notebooks/*.ipynb"):
+        chapter = chapters[lesson.name[:2]]
+        for part in ("**Afterwards people can**", "**Say first.**", "| fine if |", "**Ask.**", "**Late?**"):
+            assert part in chapter, (lesson.name, part)
+        assert len(re.findall(r"^- \*.+\?\* ", chapter, re.M)) == 3, lesson.name
+        minutes = re.search(r"\*\*Minutes:\*\* (\d+) to teach", lesson.read_text(encoding="utf-8"))[1]
+        assert re.search(rf"^\*{minutes} minutes", chapter, re.M), lesson.name
