@@ -17,6 +17,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 root_doc = "docs/index"
 include_patterns = ["docs/*.md", "notebooks/[0-9]*.ipynb", "data/README.md", "CONTRIBUTING.md"]
 
+PICTURES = ["docs/*.png", "docs/*.jpg", "docs/*.svg"]
+
 nb_execution_mode = "off"  # the stored outputs are what the tests compare with
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]
@@ -53,7 +55,7 @@ def as_pages_of_a_book(app, name, source):
 
     def to_repository(link):  # of files that are no page
         target = (folder / link[1]).resolve()
-        is_page = target.suffix in (".png", ".jpg", ".svg") or any(target.match(str(ROOT / pattern)) for pattern in include_patterns)
+        is_page = any(target.match(str(ROOT / pattern)) for pattern in [*include_patterns, *PICTURES])
         return (
             f"]({ADDRESS}/blob/main/{target.relative_to(ROOT)}{link[2]})"
             if target.exists() and not is_page
@@ -79,7 +81,7 @@ def glossary():
 
 
 def link_terms(app, doctree):
-    """In a lesson, the first use of each word of the glossary leads there; code, headings and links stay as they are."""
+    """In a lesson, the first use of each word of the glossary leads there; not in code, headings or links."""
     if not app.env.docname.startswith("notebooks/"):
         return
     entries, linked = glossary(), set()

@@ -38,10 +38,11 @@ def heat_map(model, picture):
 def draw_scores(ax, rows):
     """The scoreboard: one row a model, in the order of the lessons."""
     error = [rows["auc"] - rows["low"], rows["high"] - rows["auc"]]
-    ax.errorbar(rows["auc"], rows.index, xerr=error, fmt="o", color="#0072B2", ecolor="#7FB3D5", capsize=4, markersize=9)
+    style = {"fmt": "o", "color": "#0072B2", "ecolor": "#7FB3D5", "capsize": 4, "markersize": 9}
+    ax.errorbar(rows["auc"], rows.index, xerr=error, **style)
     for place, row in rows.iterrows():
         ax.annotate(f"{row['auc']:.3f}", (row["auc"], place), (0, 8), textcoords="offset points", ha="center")
-    ax.set_yticks(rows.index, [next(SHORT[start] for start in SHORT if name.startswith(start)) for name in rows["name"]])
+    ax.set_yticks(rows.index, [next(SHORT[key] for key in SHORT if name.startswith(key)) for name in rows["name"]])
     ax.set(xlim=(0.7, 1), ylim=(len(rows) - 0.5, -0.7), xlabel="AUC: 0.5 is guessing, 1 is perfect")
     ax.set_title("The score, lesson by lesson")
     ax.grid(axis="x", color="#DDDDDD")

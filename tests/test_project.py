@@ -144,7 +144,8 @@ def test_every_dependency_has_its_reason():
 
 def test_readme_and_docs_name_only_make_targets_and_commands_that_exist(pcam):
     pages = ("README.md", "docs/install.md", "docs/commands.md")
-    text, makefile = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages), (ROOT / "Makefile").read_text()
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
+    makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^make (\w+)", text, re.M))
     assert {"run", "test"} <= targets and all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
     named = re.findall(r"`?make (\w[\w-]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
