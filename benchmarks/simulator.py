@@ -137,10 +137,11 @@ def random_nasnet(images):
     import keras
 
     from pcam_utils.models import build_model
+    from pcam_utils.runtime.backend import set_xla
 
     keras.utils.set_random_seed(0)
     model = build_model(weights="none", head="average", say=lambda _: None)
-    features = keras.Model(model.inputs, model.get_layer("dropout").input)
+    features = set_xla(keras.Model(model.inputs, model.get_layer("dropout").input))
     return features.predict(images[:], batch_size=64, verbose=0)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import os
 import shutil
+import types
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +34,24 @@ def listed_gpu(monkeypatch):
     listed = lambda kind=None: real(kind) + [gpu] * (kind in (None, "GPU"))
     monkeypatch.setattr(tf.config, "list_physical_devices", listed)
     return gpu
+
+
+@pytest.fixture
+def xla(monkeypatch):
+    """What TensorFlow is asked to compile with XLA; with a `fault`, the error that this raises in its place."""
+    tf, state = pytest.importorskip("tensorflow"), types.SimpleNamespace(fault=None, compiled=[])
+    real = tf.function
+
+    def function(*body, jit_compile=None, **options):
+        def broken(*_, **__):
+            raise state.fault
+
+        if jit_compile:
+            state.compiled += body
+        return broken if jit_compile and state.fault else real(*body, jit_compile=jit_compile, **options)
+
+    monkeypatch.setattr(tf, "function", function)
+    return state
 
 
 @pytest.fixture

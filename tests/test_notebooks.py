@@ -1,5 +1,6 @@
 """Holds the lessons to their form; that they run and print what is stored in them is nbval's part (the Makefile)."""
 
+import ast
 import json
 import os
 import re
@@ -181,3 +182,51 @@ def test_cells_that_claim_to_be_plain_name_nothing_of_the_package(lesson):
             if "package" not in cell.metadata.get("tags", []):
                 used = set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", cell.source)) & (imported | {"pcam_utils"})
                 assert not used, (used, cell.source)
+
+
+MAKES, RUNS = ("Model", "Sequential", "clone_model", "load_model"), ("predict", "evaluate", "fit", "train_on_batch")
+
+
+def is_call(node, names, of_keras=False):
+    """True for `….name(…)` with one of these names; of_keras: for `keras.….name(…)`."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names):
+        return False
+    root = node.func
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    return not of_keras or (isinstance(root, ast.Name) and root.id == "keras")
+
+
+def decides(node):
+    """Name of the network for which this says whether XLA compiles it, if it does."""
+    if isinstance(node, ast.Assign):
+        targets = [t.value for t in node.targets if isinstance(t, ast.Attribute) and t.attr == "jit_compile"]
+        return targets and ast.unparse(targets[0])
+    if is_call(node, ("compile",)) and any(keyword.arg == "jit_compile" for keyword in node.keywords):
+        return ast.unparse(node.func.value)
+    return None
+
+
+@of_each_notebook
+def test_what_runs_says_whether_xla_compiles_it(lesson):
+    """Keras would compile each network as soon as a GPU is listed (tests/runtime/test_xla.py)."""
+    text = re.sub(r"^( *)[%!].*$", r"\1pass", "\n".join(cell.source for cell in code(lesson)), flags=re.M)
+    tree = ast.parse(text)
+    functions = {
+        node.name: any(map(decides, ast.walk(node))) for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
+    decided, made = set(filter(None, map(decides, ast.walk(tree)))), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            value = node.value
+            by_function = (
+                isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in functions
+            )
+            if by_function and functions[value.func.id]:
+                continue  # which decides it
+            if any(is_call(part, MAKES, of_keras=True) for part in ast.walk(value)):
+                made |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+        if is_call(node, RUNS):
+            assert not is_call(node.func.value, MAKES, of_keras=True), ast.unparse(node)
+    ran = {ast.unparse(node.func.value) for node in ast.walk(tree) if is_call(node, RUNS)}
+    assert not (ran & made) - decided

@@ -14,6 +14,7 @@ from ..data.patches import Patches
 from ..errors import InputError
 from ..files import replacing
 from ..models.backbones import keras
+from ..runtime.backend import set_xla
 
 #: How a square can lie: (swap rows and columns first?, axes of (N, rows, columns, 3) to reverse then).
 SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {
@@ -155,7 +156,7 @@ def _make_view_model(model: Any, names: Sequence[str]) -> Any:
         views.append(view)
     stacked = keras.ops.concatenate(views, axis=0) if len(views) > 1 else views[0]
     probabilities = keras.ops.reshape(model(stacked), (len(views), -1))
-    return keras.Model(patches, keras.ops.transpose(probabilities))
+    return set_xla(keras.Model(patches, keras.ops.transpose(probabilities)))
 
 
 def average(views: np.ndarray, mean: str = "arithmetic") -> np.ndarray:

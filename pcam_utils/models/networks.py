@@ -12,6 +12,7 @@ import numpy as np
 from ..data.patches import SIZE
 from ..errors import InputError
 from ..files import user_path
+from ..runtime.backend import set_xla
 from . import shipped
 from .backbones import BACKBONES, keras
 from .starts import SHIPPED, choose_start, load_backbone
@@ -86,7 +87,7 @@ def build_model(
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     # float32 whatever the precision of the rest: half precision rounds probabilities near 0 and 1 away.
     tumour = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="tumour")(x)
-    return keras.Model(patches, tumour, name=f"pcam_{backbone.lower()}")
+    return set_xla(keras.Model(patches, tumour, name=f"pcam_{backbone.lower()}"))
 
 
 def freeze(model: Any, train_fraction: float) -> Any:
@@ -182,7 +183,7 @@ def load_model(path: str | Path) -> Any:
     fault = _fault(model)
     if fault:
         raise InputError(f"{path} {fault}.")
-    return model
+    return set_xla(model)
 
 
 def _is_whole(path: Path) -> bool:

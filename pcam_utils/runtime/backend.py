@@ -184,6 +184,26 @@ def _forbid_what_varies(backend: str) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {_XLA_DETERMINISTIC}".strip()  # XLA reads them once, when it starts
 
 
+def uses_xla() -> bool:
+    """True where XLA compiles whole networks: on JAX, which is made for that.
+
+    On TensorFlow it takes long, for each network and each shape of a batch. Keras does it there as soon as a GPU is
+    listed, for every model that was not told otherwise, and even for a plain `predict`.
+
+    Examples
+    --------
+    >>> uses_xla() == (load_keras().backend.backend() == "jax")
+    True
+    """
+    return bool(load_keras().backend.backend() == "jax")
+
+
+def set_xla(model: Any) -> Any:
+    """Tell a model whether XLA compiles it, so that Keras need not decide; gives back the same model."""
+    model.jit_compile = uses_xla()
+    return model
+
+
 def compiled(function: Callable) -> Any:
     """Compile a pure function of arrays with XLA, whatever the backend.
 

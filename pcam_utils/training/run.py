@@ -30,7 +30,7 @@ from ..evaluation.predictions import predict
 from ..files import replacing, sole_use, user_path, write_json
 from ..models.backbones import keras
 from ..models.networks import build_model, freeze, load_model
-from ..runtime.backend import prepare
+from ..runtime.backend import prepare, set_xla, uses_xla
 from ..runtime.devices import several_devices
 from ..runtime.fused import FusedAdam, fused_batch_norm
 from ..runtime.places import versions
@@ -236,16 +236,14 @@ def behind_augmentation(model: keras.Model, augment: str | None, *, seed: int = 
         return model
     patches = keras.Input(model.input_shape[1:], dtype="uint8")
     changed = Augment(operations, seed=seed, name="augment")(patches)
-    return keras.Model(patches, model(changed))
+    return set_xla(keras.Model(patches, model(changed)))
 
 
 def _compile(model: keras.Model, phase: Phase, steps: int) -> None:
     rate = phase.learning_rate
     if phase.cosine:
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
-    # XLA makes JAX what it is, but on TensorFlow it costs minutes to compile, and on a CPU it is ten times slower.
-    jit = keras.backend.backend() == "jax"
-    model.compile(FusedAdam(rate), loss="binary_crossentropy", jit_compile=jit)
+    model.compile(FusedAdam(rate), loss="binary_crossentropy", jit_compile=uses_xla())
     # Built now, or Keras traces the whole training step twice: once before and once after the slots exist.
     model.optimizer.build(model.trainable_variables)
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import types
 
 import keras
 import pytest
@@ -267,26 +266,16 @@ def test_without_a_gpu_no_memory_is_spoken_of(prepared):
 
 
 @pytest.fixture
-def xla(monkeypatch):
-    """How many functions XLA compiles; `fault`, if set, is what it raises instead, as where libdevice is missing."""
-    tf, state = pytest.importorskip("tensorflow"), types.SimpleNamespace(fault=None, compiled=[])
-    real = tf.function
-
-    def function(body, jit_compile=None, **options):
-        def broken(*_, **__):
-            raise state.fault
-
-        if jit_compile:
-            state.compiled.append(body)
-        return broken if jit_compile and state.fault else real(body, jit_compile=jit_compile, **options)
-
-    monkeypatch.setattr(tf, "function", function)
+def unasked(xla):
+    """Whether XLA compiles for the GPU was not asked yet, in this process, and will not have been."""
     backend._xla_compiles.cache_clear()
-    yield state
+    yield
     backend._xla_compiles.cache_clear()
 
 
-def test_where_xla_misses_libdevice_patches_are_changed_by_a_plain_graph_and_a_warning_says_so_once(listed_gpu, xla):
+def test_where_xla_misses_libdevice_patches_are_changed_by_a_plain_graph_and_a_warning_says_so_once(
+    listed_gpu, unasked, xla
+):
     import tensorflow as tf
 
     xla.fault = tf.errors.InternalError(None, None, "libdevice not found at ./libdevice.10.bc")
@@ -296,13 +285,13 @@ def test_where_xla_misses_libdevice_patches_are_changed_by_a_plain_graph_and_a_w
     assert len(said) == 1 and len(xla.compiled) == 1
 
 
-def test_where_xla_compiles_it_is_asked_once_and_used(listed_gpu, xla):
+def test_where_xla_compiles_it_is_asked_once_and_used(listed_gpu, unasked, xla):
     for _ in range(2):
         assert float(backend.compiled(lambda x: x + x)(3.0)) == 6
     assert len(xla.compiled) == 3
 
 
-def test_without_a_gpu_xla_is_not_put_to_the_test(xla):
+def test_without_a_gpu_xla_is_not_put_to_the_test(unasked, xla):
     assert float(backend.compiled(lambda x: x + x)(3.0)) == 6 and len(xla.compiled) == 1
 
 

@@ -13,6 +13,7 @@ from pcam_utils.evaluation import auc_difference, colour_scores, evaluate, predi
 from pcam_utils.models import build_model, load_model
 from pcam_utils.models.backbones import keras
 from pcam_utils.runtime import FusedAdam, fused_batch_norm, prepare
+from pcam_utils.runtime.backend import set_xla
 from pcam_utils.training.run import batches
 
 from .changes import change, symmetries
@@ -79,7 +80,7 @@ def _tell(name, test, probabilities):
 def _features(weights, *tables):
     """What one backbone's global average says of each patch, mean of four views: an array (N, 1056) for each table."""
     model = build_model(weights=weights, head="average", say=lambda _: None)
-    pooled = keras.Model(model.inputs, model.get_layer("dropout").input)
+    pooled = set_xla(keras.Model(model.inputs, model.get_layer("dropout").input))
     return [
         np.concatenate([
             np.mean([pooled.predict_on_batch(np.ascontiguousarray(view)) for view in symmetries(batch, 4)], axis=0)
