@@ -23,11 +23,11 @@ from .options import DATA, FIGURE, JSON, MEAN, MODEL, OUT_FILE, OUT_FOLDER, PATH
 def main():
     """Find cancer in tissue patches: a course's engine. Not for diagnosis.
 
-    DATA is a folder: PatchCamelyon's HDF5, the Kaggle competition's folder, WILDS' Camelyon17, BreakHis, IDC, an .npz
-    of x and y, two folders of images, with or without train, val and test, or images. Left out, it is PCAM_DATA,
-    Kaggle's input, data/pcam, or the simulated sample in data/sample.
+    DATA is a folder: PatchCamelyon's HDF5, the Kaggle competition's files, WILDS' Camelyon17, BreakHis, IDC, an .npz
+    of x and y, two folders of images (with or without train, val and test), or just images. If you leave it out, it
+    is PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
 
-    Bad input ends with exit code 2, what fails on the way with 1.
+    After bad input the exit code is 2; if something fails on the way, it is 1.
     """
 
 

@@ -20,9 +20,9 @@ def cache_folder() -> Path:
 def cached(kind: str, files: Sequence[str | os.PathLike], about: object, suffix: str) -> Path:
     """Path in the cache of what is made from these files, as they are at this moment.
 
-    Its name holds each file's path, size, times and number on its disk. Reading 220,000 files to see that nothing
-    changed would take minutes; but no picture can be replaced without a new time of change (ctime), which, unlike that
-    of the content (mtime), nothing that copies or unpacks files can set.
+    Its name holds each file's path, size, times and number on its disk. That is enough to see that nothing changed, and
+    reading 220,000 files would take minutes. Whoever replaces a picture gives it a new time of change (ctime): unlike
+    the time of the content (mtime), no program that copies or unpacks files can set it.
 
     Parameters
     ----------

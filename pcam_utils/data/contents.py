@@ -26,10 +26,11 @@ def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        folder, layout, simulated, classes, notes (such as what was left out), and splits: name to patches, positives,
-        negatives (None where unlabelled), slides (None where unknown), repeats (patches equal to an earlier one),
-        contradictions (patches that are there with both labels), blank, fingerprint; and shared_slides and
-        shared_patches: slides and patches that are in more than one split.
+        - folder, layout, simulated, classes, and notes (such as what was left out);
+        - splits: for each name a dict of patches, positives, negatives (None where unlabelled), slides (None where
+          unknown), repeats (patches equal to an earlier one), contradictions (patches that are there with both labels),
+          blank and fingerprint;
+        - shared_slides and shared_patches: slides and patches that are in more than one split.
     """
     hashes = {name: content_hashes(patches, progress=progress) for name, patches in data.splits.items()}
     splits = {name: _describe_split(patches, hashes[name], progress) for name, patches in data.splits.items()}

@@ -81,8 +81,8 @@ class Rows:
 class FileRows:
     """Images that lie in one piece in a file; each read is one copy, and nothing stays in memory.
 
-    A memory map would be as quick once warm, but the system reads ahead around every page it touches: 1,000 random
-    patches out of 262,144 left 1.8 GB resident.
+    A memory map would be as quick once it is warm. But the system reads ahead around every page that is touched, and
+    1,000 random patches out of 262,144 left 1.8 GB in memory.
 
     Parameters
     ----------

@@ -37,8 +37,8 @@ class Split:
 def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: bool = True) -> Split:
     """Give the patches to train on and those to choose by.
 
-    The source's own splits where both are there; else by slide where slides are known; else stratified at random with
-    exact repeats kept on one side.
+    These are the source's own splits, where both are there. Otherwise the training patches are split: by slide where
+    slides are known, and else at random, stratified, with exact repeats kept on one side.
 
     Parameters
     ----------

@@ -41,9 +41,9 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, b
 
 
 def fit_temperature(labels: ArrayLike, views: ArrayLike) -> float:
-    """The temperature T by which dividing the logits makes the averaged probabilities most likely.
+    """Find the temperature: dividing the logits by it makes the labels most likely under the averaged probabilities.
 
-    T above 1 makes a network less sure of itself; the order of its predictions for one view does not change
+    Above 1 it makes a network less sure of itself. The order of its predictions for one view does not change
     (Guo et al. 2017, arXiv:1706.04599). Fit it on validation patches.
 
     Parameters

@@ -41,9 +41,10 @@ def evaluate(
     Returns
     -------
     dict
-        auc, auc_low, auc_high (95 % interval), interval (how it was drawn, or why there is none), calibration_error
-        (15 bins of equal size), patches, positives, slides, and operating_points: name to threshold, sensitivity,
-        specificity, and the four counts.
+        - auc, its 95 % interval auc_low and auc_high, and interval: how that was drawn, or why there is none;
+        - calibration_error, over 15 bins of equal size;
+        - patches, positives and slides;
+        - operating_points: for each name a dict of threshold, sensitivity, specificity and the four counts.
 
     Raises
     ------

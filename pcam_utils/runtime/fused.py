@@ -93,9 +93,9 @@ def fused_batch_norm() -> Iterator[None]:
     """Make batch normalisation one operation, `FusedBatchNormV3`, in every training step that is traced inside.
 
     Keras traces a training step in the first `fit` after `compile`, so the context must surround `fit`. On leaving it,
-    `keras.layers.BatchNormalization` is what it was. Saved models do not know of it. Layers that the operation does
-    not suit (no image, axis not last, no scale or centre, a mask, synchronised, renormalising, float64) stay Keras's
-    own, as does everything on JAX.
+    `keras.layers.BatchNormalization` is what it was. Saved models do not know of it. Some layers stay Keras's own:
+    those of no image, with an axis that is not the last, without scale or centre, with a mask, synchronised,
+    renormalising or in float64. On JAX all of them do.
 
     Examples
     --------

@@ -128,8 +128,8 @@ def change(
 ) -> Tensor:
     """Change a batch by given random numbers.
 
-    The batch is shuffled once. Each operation then takes one of `one_in` pieces of it: for each patch that is as if all
-    were drawn independently, and only what changes is copied.
+    The batch is shuffled once, and cut into `one_in` pieces for each operation, which takes one of them. For a single
+    patch that is as if all were drawn independently, and only what changes is copied.
 
     Parameters
     ----------
@@ -239,8 +239,8 @@ def sharpen(images: Tensor, strength: Tensor) -> Tensor:
 def noise(images: Tensor, std: Tensor, field: Tensor, start: Tensor) -> Tensor:
     """Add Gaussian noise of standard deviation std (K,).
 
-    To draw a number for each value would take longer than all else together: one field (S·S·3,) serves the batch, and
-    each patch reads it from its own start (K,) int32.
+    Drawing a number for each value would take longer than all else together. So one field (S·S·3,) serves the whole
+    batch, and each patch reads it from its own start (K,) int32.
     """
     place = start[:, None] + ops.arange(field.shape[0])
     grain = ops.take(ops.concatenate([field, field]), place)

@@ -65,8 +65,9 @@ def read_history(run: str | PathLike) -> list[dict[str, str]]:
 def resumed(run: str | PathLike, record: dict[str, Any], asked: Settings) -> Settings:
     """The settings that a run goes on with: what is asked for, if the run could have come this far with them.
 
-    So a run may become longer or shorter, and more patient. Only it must end up as it would have, had it been asked for
-    from the start: a learning rate that falls to zero by the last epoch has fallen for another number of epochs.
+    So a run may become longer or shorter, and more patient. But it must end as if it had been asked for that way from
+    the start. Where the learning rate falls to zero by the last epoch, another number of epochs would have been another
+    run from its first step.
 
     Parameters
     ----------
