@@ -143,7 +143,7 @@ def is_breakhis(listing: Listing) -> bool:
 
 
 def read_breakhis(listing: Listing, ask: Ask) -> Found:
-    """By patient, as a patient's tissue may lie under two diagnoses; all magnifications together."""
+    """Split BreakHis by patient, since one may have tissue under two diagnoses; all magnifications stay together."""
     classes, labels = _classes(("benign", "malignant"), listing.root, ask)
     assert labels is not None  # there are two
     files = listing.pictures_below()
