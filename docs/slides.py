@@ -3,6 +3,7 @@
 python docs/slides.py build/slides.html
 """
 
+import base64
 import re
 import sys
 from html import escape
@@ -22,7 +23,14 @@ h1 + p, h1 + ul { font-size: 4vh; } p { margin: 0; }
 footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
 """
 TITLE = "Finding cancer in tissue images"
-FIRST = f"<h1>{TITLE}, hands on</h1><p>The patches on these slides are simulated. Not for diagnosis.</p>"
+FRONT = base64.b64encode((ROOT / "docs" / "front.jpg").read_bytes()).decode()
+FIRST = (
+    f"<h1>{TITLE}, hands on</h1>"
+    f'<img src="data:image/jpeg;base64,{FRONT}" '
+    'alt="A simulated slide, where a network sees tumour in it, and a score that climbs.">'
+    "<p>We build a network that finds tumour in tissue, and then find out how far it can be trusted.</p>"
+    "<p>The patches on these slides are simulated. Not for diagnosis.</p>"
+)
 KEYS = """
 const slides = [...document.querySelectorAll("section")];
 addEventListener("keydown", event => {

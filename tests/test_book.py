@@ -65,6 +65,15 @@ def test_no_link_within_the_book_is_broken(book):
                 assert anchor in book[file].anchors, f"{path.name} links to {link}"
 
 
+def test_a_lesson_opens_elsewhere_and_the_first_use_of_a_word_of_the_glossary_leads_there(book):
+    lessons = [page for path, page in book.items() if path.parent.name == "notebooks"]
+    assert len(lessons) == len(list(ROOT.glob("notebooks/*.ipynb")))
+    for page in lessons:
+        assert all(any(place in link for link in page.links) for place in ("colab.research", "kaggle.com", "mybinder"))
+        words = [link for link in page.links if "glossary.html#term-" in link]
+        assert len(words) == len(set(words)) > 0
+
+
 def test_links_out_of_the_book_have_the_form_of_addresses(book):
     outside = {link for page in book.values() for link in page.links if link.startswith("http")}
     assert outside and all(re.fullmatch(r"https?://[\w.-]+\.[a-z]+(/[^\s]*)?", link) for link in outside)
