@@ -21,6 +21,9 @@ section { height: 100vh; box-sizing: border-box; padding: 4vh 6vw; scroll-snap-a
 h1 { font-size: 6vh; margin: 0; } img { width: 100%; height: 60vh; object-fit: contain; }
 h1 + p, h1 + ul { font-size: 4vh; } p { margin: 0; }
 footer { font-size: 1.8vh; color: #555; } a { color: #0b57a4; }
+@media (max-aspect-ratio: 1) {  /* a telephone: as much as there is to read, one slide below the other */
+  body { font-size: 16px; scroll-snap-type: none; } section { height: auto; min-height: 100vh; }
+  h1 { font-size: 26px; } h1 + p, h1 + ul { font-size: 18px; } img { height: auto; } footer { font-size: 12px; } }
 """
 TITLE = "Finding cancer in tissue images"
 FRONT = base64.b64encode((ROOT / "docs" / "front.jpg").read_bytes()).decode()
