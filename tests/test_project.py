@@ -232,5 +232,8 @@ def test_the_guide_has_a_chapter_on_every_lesson_with_questions_and_what_to_leav
         for part in ("**Afterwards people can**", "**Say first.**", "| fine if |", "**Ask.**", "**Late?**"):
             assert part in chapter, (lesson.name, part)
         assert len(re.findall(r"^- \*.+\?\* ", chapter, re.M)) == 3, lesson.name
-        minutes = re.search(r"\*\*Minutes:\*\* (\d+) to teach", lesson.read_text(encoding="utf-8"))[1]
+        text = lesson.read_text(encoding="utf-8")
+        minutes = re.search(r"\*\*Minutes:\*\* (\d+) to teach", text)[1]
         assert re.search(rf"^\*{minutes} minutes", chapter, re.M), lesson.name
+        for section in re.findall(r'"([^"]+?)[,.]?"', chapter.split("**Late?**")[1]):
+            assert f'"## {section}\\n' in text, (lesson.name, section)
