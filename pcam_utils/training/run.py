@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,11 @@ def _train_phases(
         with scope():
             _compile(trainee, phase, steps)
         keeper.start(trainee, epochs)
+        stream = partial(
+            batches, split.train, phase.batch_size, targets=targets, seed=settings.seed, start=keeper.epoch
+        )
         trainee.fit(
-            batches(split.train, phase.batch_size, targets=targets, seed=settings.seed, start=keeper.epoch),
+            _restartable(stream),
             steps_per_epoch=steps,
             initial_epoch=keeper.epoch,
             epochs=epochs.stop,
@@ -288,6 +292,20 @@ def batches(
             rows = order[step * batch_size : (step + 1) * batch_size]
             yield patches.images[rows], targets[rows, None]
         epoch += 1
+
+
+def _restartable(stream: Callable[[], Iterator]) -> Any:
+    """Batches without end as `fit` takes them: from the first one on, however often it begins anew.
+
+    With several devices, Keras's `fit` on TensorFlow first looks at a batch, and TensorFlow reads ahead meanwhile. Of a
+    plain generator these batches would be lost, and a resumed run would see others than one that never stopped.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return stream()
+    import tensorflow as tf
+
+    shapes = tuple(tf.TensorSpec(part.shape, part.dtype) for part in next(stream()))
+    return tf.data.Dataset.from_generator(stream, output_signature=shapes).prefetch(tf.data.AUTOTUNE)
 
 
 class _Keeper(keras.callbacks.Callback):

@@ -50,6 +50,31 @@ data = open_data(sys.argv[1])
 record = train(data, sys.argv[2], settings, say=lambda _: None, progress=False)
 print("AUC", record["best"]["val_auc"])
 """
+RESUME = """
+import csv, sys
+from pathlib import Path
+from pcam_utils.data.sources import open_data
+from pcam_utils.training.recipes import Settings
+from pcam_utils.training.run import train
+
+class Stopped(Exception):
+    pass
+
+def stop(line):
+    if line.startswith("Epoch 1:"):
+        raise Stopped
+
+data, runs = open_data(sys.argv[1]), Path(sys.argv[2])
+settings = Settings(backbone="SmallCNN", weights="none", epochs=3, devices=2, augment="plain")
+try:
+    train(data, runs / "stopped", settings, say=stop, progress=False)
+except Stopped:
+    train(data, runs / "stopped", settings, resume=True, say=lambda _: None, progress=False)
+train(data, runs / "through", settings, say=lambda _: None, progress=False)
+for name in ("stopped", "through"):
+    rows = csv.DictReader(open(runs / name / "history.csv"))
+    print("LOSSES", *(row[key] for row in rows for key in ("loss", "val_loss")))
+"""
 
 
 def python(backend, code, *arguments):
@@ -83,6 +108,16 @@ def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
     out = python(backend, TRAIN, pcam_folder(splits=("train", "valid"), n=64), tmp_path / "run")
     assert 0 <= float(out.split("AUC")[1]) <= 1
     assert (tmp_path / "run" / "best.keras").exists()
+
+
+@pytest.mark.slow
+@new_keras
+@pytest.mark.parametrize("backend", TWO_CPUS)
+def test_a_run_on_two_devices_goes_on_exactly_where_it_stopped(backend, pcam_folder, tmp_path):
+    pytest.importorskip(backend)
+    out = python(backend, RESUME, pcam_folder(splits=("train", "valid"), n=160), tmp_path)
+    stopped, through = (line.split()[1:] for line in out.splitlines() if line.startswith("LOSSES"))
+    assert len(stopped) == 6 and stopped == through
 
 
 def test_more_devices_than_there_are_is_one_sentence(monkeypatch):
