@@ -127,7 +127,8 @@ def train(patches, backbone, batch, precision, steps, feed):
     from pcam_utils.models import build_model
     from pcam_utils.models.backbones import keras
     from pcam_utils.runtime import prepare
-    from pcam_utils.training.run import batches, behind_augmentation
+    from pcam_utils.training.feeding import batches
+    from pcam_utils.training.run import behind_augmentation
 
     prepare(0, precision=PRECISIONS[precision], say=quiet)
     model = build_model(backbone, "none", "average", say=quiet)

@@ -18,7 +18,8 @@ from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import build_model
 from pcam_utils.runtime.backend import prepare
 from pcam_utils.runtime.fused import FusedAdam, fused_batch_norm
-from pcam_utils.training.run import batches, behind_augmentation
+from pcam_utils.training.feeding import batches
+from pcam_utils.training.run import behind_augmentation
 
 BATCH = int(os.environ.get("BENCH_BATCH", "32"))
 PROFILE = os.environ.get("PROFILE")  # a folder: the second block of steps is written there, as TensorFlow sees it

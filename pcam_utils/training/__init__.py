@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augment": ["Augment", "stain"],
+        "feeding": ["batches"],
         "operations": ["OPERATIONS"],
         "recipes": ["RECIPES", "Settings"],
-        "run": ["batches", "train"],
+        "run": ["train"],
     },
 )

@@ -14,16 +14,16 @@ import h5py
 import numpy as np
 import pytest
 
-from pcam_utils.data.patches import Patches, Rows
 from pcam_utils.data.sources import open_data
 from pcam_utils.errors import InputError
 from pcam_utils.files import sole_use
 from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import load_model
 from pcam_utils.training import run as training
+from pcam_utils.training.feeding import batches
 from pcam_utils.training.recipes import RECIPES, Phase, Recipe, Settings
 from pcam_utils.training.records import read_history, read_record, resumed
-from pcam_utils.training.run import batches, train
+from pcam_utils.training.run import train
 
 SMALL = Settings(backbone="SmallCNN", weights="none", head="article", epochs=3)
 
@@ -389,26 +389,6 @@ def test_the_validation_part_of_an_own_split_is_remembered(kaggle_folder, tmp_pa
     assert "random" in record["split"]
 
 
-def test_batches_depend_on_seed_and_epoch_alone_and_use_every_patch(random_patches):
-    patches = Patches(Rows(random_patches(20)), np.arange(20).astype(str), labels=np.arange(20) % 2)
-
-    def epoch(start, seed=0):
-        stream = batches(patches, 8, seed=seed, start=start)
-        return [next(stream) for _ in range(2)]
-
-    stream = batches(patches, 8)
-    through = [next(stream) for _ in range(4)]
-    for (images, labels), (jumped, jumped_labels) in zip(through[2:], epoch(1)):
-        assert np.array_equal(images, jumped) and np.array_equal(labels, jumped_labels)
-    assert not np.array_equal(epoch(0)[0][0], epoch(1)[0][0])
-    assert not np.array_equal(epoch(0)[0][0], epoch(0, seed=1)[0][0])
-    shown = {image.tobytes() for start in range(6) for images, _ in epoch(start) for image in images}
-    assert shown == {image.tobytes() for image in patches.images[:]}
-    images, labels = epoch(0)[0]
-    assert images.shape == (8, 96, 96, 3) and images.dtype == np.uint8
-    assert labels.shape == (8, 1) and labels.dtype == np.float32
-
-
 def test_targets_are_learned_half_and_half_with_the_labels(easy, tmp_path):
     data = open_data(easy)
     targets = tmp_path / "targets.csv"
@@ -432,14 +412,6 @@ def test_targets_that_do_not_fit_are_refused(easy, tmp_path, rows, sentence):
     targets.write_text("\n".join(["id,label", *rows]))
     with pytest.raises(InputError, match=sentence):
         training._targets(open_data(easy).split("train"), targets)
-
-
-def test_batches_keep_images_and_labels_together(random_patches):
-    images = random_patches(20)
-    images[1::2] = 255
-    patches = Patches(Rows(images), np.arange(20).astype(str), labels=np.arange(20) % 2)
-    batch, labels = next(batches(patches, 16))
-    assert np.array_equal((batch == 255).all(axis=(1, 2, 3)), labels.ravel() == 1)
 
 
 @pytest.mark.slow

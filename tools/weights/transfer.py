@@ -14,7 +14,7 @@ from pcam_utils.models import build_model, load_model
 from pcam_utils.models.backbones import keras
 from pcam_utils.runtime import FusedAdam, fused_batch_norm, prepare
 from pcam_utils.runtime.backend import set_xla
-from pcam_utils.training.run import batches
+from pcam_utils.training.feeding import batches
 
 from .changes import change, symmetries
 
