@@ -76,6 +76,9 @@ def test_badges_and_installation_agree_with_the_one_address(lesson):
     place = f"{ADDRESS.removeprefix('https://github.com/')}/blob/main/notebooks/{lesson.name}"
     assert f"https://colab.research.google.com/github/{place}" in prose(lesson)
     assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in prose(lesson)
+    repository = place.partition("/blob/")[0]
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/notebooks/{lesson.name}"
+    assert (binder in prose(lesson)) == (lesson.name[0] in "01")  # Binder lacks Kaggle's images
     installs = [
         line
         for cell in code(lesson)
