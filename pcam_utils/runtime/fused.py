@@ -129,8 +129,10 @@ def _fused(own: Callable) -> Callable:
             suits = False
         if not suits:
             return own(self, inputs, training=training, mask=mask)
-        # In float32 whatever the layer's precision, as Keras does: sums of half precision overflow.
-        x, gamma, beta, old_mean, old_variance = (keras.ops.cast(array, "float32") for array in (inputs, *weights))
+        # Weights and sums are float32 whatever the layer's precision, as with Keras: those of half precision overflow.
+        # What is normalised stays as it is: casting it and its gradient there and back took four operations a layer.
+        x = keras.ops.convert_to_tensor(inputs)
+        gamma, beta, old_mean, old_variance = (keras.ops.cast(array, "float32") for array in weights)
         out, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
         )
