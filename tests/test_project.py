@@ -237,3 +237,13 @@ def test_the_guide_has_a_chapter_on_every_lesson_with_questions_and_what_to_leav
         assert re.search(rf"^\*{minutes} minutes", chapter, re.M), lesson.name
         for section in re.findall(r'"([^"]+?)[,.]?"', chapter.split("**Late?**")[1]):
             assert f'"## {section}\\n' in text, (lesson.name, section)
+
+
+def test_numbers_that_the_guide_expects_stand_in_the_lessons():
+    guide = (ROOT / "docs" / "teaching_lessons.md").read_text(encoding="utf-8")
+    for chapter in guide.split("\n## ")[1:]:
+        for lesson in ROOT.glob(f"notebooks/{chapter[:2]}_*.ipynb"):
+            text = lesson.read_text(encoding="utf-8").replace(" %", "%").replace("−", "-")
+            rows = re.findall(r"^\| .+? \| (.+?) \| .+ \|$", chapter, re.M)
+            for number in re.findall(r"\d[\d,.]*\d%?|\d%", " ".join(rows[2:]).replace(" %", "%")):
+                assert number in text, (lesson.name, number)
