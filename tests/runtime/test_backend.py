@@ -239,7 +239,7 @@ def prepared(monkeypatch):
     monkeypatch.setattr(backend, "_keep_freed_memory", list)
     monkeypatch.setattr(backend, "_set_threads", lambda tf: [])
     said = []
-    yield lambda: prepare(0, say=said.append) or said[-1]
+    yield lambda: prepare(0, say=said.append) or " ".join(said)
 
 
 def test_prepare_lets_memory_grow_on_each_gpu(prepared, listed_gpu, monkeypatch):
@@ -259,6 +259,18 @@ def test_a_gpu_that_is_in_use_keeps_its_memory_and_nothing_is_claimed(prepared, 
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
     assert "memory is taken" not in prepared()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_graphs_are_rewritten_where_there_is_a_gpu_and_left_alone_on_a_cpu(prepared, request, monkeypatch, device):
+    import tensorflow as tf
+
+    options = []
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", options.append)
+    if device == "gpu":
+        request.getfixturevalue("listed_gpu")
+        monkeypatch.setattr(backend, "_let_memory_grow", lambda tf: [])
+    assert ("graphs are not rewritten" in prepared()) == bool(options) == (device == "cpu")
 
 
 def test_without_a_gpu_no_memory_is_spoken_of(prepared):
