@@ -1,12 +1,17 @@
 """Runs the lessons where learners are, in environments of their own; on Linux, with `unshare` and `ip`:
 
     python tools/places.py colab [LESSON …]    Colab's versions, the package from a server on this machine, no libGL
+    python tools/places.py kaggle [LESSON …]   Kaggle's versions, the package from an attached data set, no network
     python tools/places.py kit [LESSON …]      from the folder of `make offline-kit` alone, without a network
+    python tools/places.py full [LESSON …]     here, at full size, with a GPU in the list and ImageNet's file (fakes)
+    python tools/places.py memory [LESSON …]   the same on 262,144 patches; the networks' own computing is left out
 
-`make offline-kit` comes first; Python 3.13 has to be there as python3.13. The table is kept in build/places.
+`make offline-kit` comes before kit, and 9 GB of disk before memory; Python 3.13 and 3.12 have to be there as python3.13
+and python3.12, and root for kaggle, whose data lie in /kaggle/input. The table is kept in build/places.
 """
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -18,7 +23,10 @@ from datetime import datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
 import nbformat
+import numpy as np
+from matrix import kaggle_versions
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "places"
@@ -28,6 +36,8 @@ WITHOUT_LIBGL = ["unshare", "--map-root-user", "--mount", "sh", "-c", """
 for library in $(ldconfig -p | sed -n 's,.*=> \\(.*/libGL[.]so.*\\),\\1,p'); do mount --bind /dev/null "$library"; done
 exec "$@"
 """, "sh"]  # fmt: skip
+#: What lessons install besides the package, in the wheels of a data set.
+ATTACHED = ("imgaug", "openslide-bin", "openslide-python", "torchstain", "lazy-loader")
 #: Loopback stays, as in any machine: Jupyter's kernels are reached through it.
 WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
@@ -54,21 +64,22 @@ def seconds(cell):
     return (ended - begun).total_seconds()
 
 
-def colab(lessons):
-    """Each lesson from its setup cell on, where Colab's packages are installed and ours are not."""
-    folder = OUT / "colab"
-    run("python3.13", "-m", "venv", folder / "venv")
-    python, pip = folder / "venv/bin/python", [folder / "venv/bin/python", "-m", "pip"]
-    run(*pip, "install", "--quiet", "-r", ROOT / "tests/constraints/colab.txt")
-    before = set(run(*pip, "freeze").splitlines())
+def environment(folder, python, constraints):
+    """pip of an environment with the packages of a place, but for ours, whose wheel is made; and what it has."""
+    run(python, "-m", "venv", folder / "venv")
+    pip = [folder / "venv/bin/python", "-m", "pip"]
+    run(*pip, "install", "--quiet", "-r", constraints)
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "wheels", ROOT)
-    (wheel,) = (folder / "wheels").glob("pcam_utils-*.whl")
-    address = f"{serve(wheel.parent)}/{wheel.name}"
+    return pip, set(run(*pip, "freeze").splitlines())
+
+
+def from_the_setup_cell_on(lessons, folder, pip, before, isolation, change=lambda text: text):
+    """Each lesson where our package is not installed: what its setup cell adds, and that it changes nothing else."""
     rows = ["| lesson | setup, seconds | whole lesson | added |", "|---|---|---|---|"]
     for lesson in lessons:
         copy = folder / lesson.name
-        copy.write_text(lesson.read_text(encoding="utf-8").replace(f"git+{ADDRESS}", address), encoding="utf-8")
-        run(*WITHOUT_LIBGL, python, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy, cwd=folder)
+        copy.write_text(change(lesson.read_text(encoding="utf-8")), encoding="utf-8")
+        run(*isolation, pip[0], "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy, cwd=folder)
         cells = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"]
         setup = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
         took = [seconds(cell) for cell in cells]
@@ -77,8 +88,34 @@ def colab(lessons):
         added = sorted(re.split(" @ |==", line)[0] for line in after - before)
         rows.append(f"| {lesson.stem[:2]} | {sum(took[:setup]):.0f} | {sum(took):.0f} | {', '.join(added)} |")
         print(rows[-1], flush=True)
-        run(*pip, "uninstall", "--quiet", "--yes", *added)  # on Colab, the next lesson is another machine
+        run(*pip, "uninstall", "--quiet", "--yes", *added)  # there, the next lesson is another machine
     return rows
+
+
+def colab(lessons):
+    """Each lesson from its setup cell on, where Colab's packages are installed and ours are not."""
+    folder = OUT / "colab"
+    pip, before = environment(folder, "python3.13", ROOT / "tests/constraints/colab.txt")
+    (wheel,) = (folder / "wheels").glob("pcam_utils-*.whl")
+    address = f"{serve(wheel.parent)}/{wheel.name}"
+    change = lambda text: text.replace(f"git+{ADDRESS}", address)
+    return from_the_setup_cell_on(lessons, folder, pip, before, WITHOUT_LIBGL, change)
+
+
+def kaggle(lessons):
+    """Each lesson from its setup cell on, where Kaggle's packages are installed and ours is a wheel in a data set."""
+    folder = OUT / "kaggle"
+    (folder / "versions.txt").write_text("\n".join(kaggle_versions()))
+    pip, before = environment(folder, "python3.12", folder / "versions.txt")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "wheels", *ATTACHED)
+    attached = Path("/kaggle/input/datasets/somebody/course")
+    attached.mkdir(parents=True)
+    try:
+        for wheel in (folder / "wheels").glob("*.whl"):
+            shutil.copy(wheel, attached)
+        return from_the_setup_cell_on(lessons, folder, pip, before, WITHOUT_NETWORK)
+    finally:
+        shutil.rmtree(attached)
 
 
 def kit(lessons):
@@ -102,6 +139,83 @@ def kit(lessons):
     return (folder / "course/times.csv").read_text().splitlines()
 
 
+def full(lessons, data=ROOT / "data/sample", fakes="gpu,imagenet"):
+    """Each lesson as where there is a GPU and a network: seconds, peak of the kernel's memory, what XLA compiled."""
+    folder = OUT / ("full" if "idle" not in fakes else "memory")
+    startup, copies = folder / "ipython/profile_default/startup", folder / "notebooks"
+    for made in (startup, copies):
+        made.mkdir(parents=True)
+    shutil.copy(ROOT / "tools/fake_gpu.py", startup)
+    rows = ["| lesson | seconds | peak, GB | in the cell | XLA: networks | other |", "|---|---|---|---|---|---|"]
+    for lesson in lessons:
+        copy, compiled, cells = copies / lesson.name, folder / "xla" / lesson.stem, folder / f"{lesson.stem}.jsonl"
+        text = lesson.read_text(encoding="utf-8").replace("QUICK = True", "QUICK = False")
+        copy.write_text(text, encoding="utf-8")
+        told = {
+            "FAKE": fakes,
+            "CELLS": cells,
+            "COURSE": ROOT,
+            "IPYTHONDIR": folder / "ipython",
+            "KERAS_HOME": folder / "keras",
+            "PCAM_DATA": data,
+            "PCAM_OUT": folder / "out",
+            "XLA_FLAGS": f"--xla_dump_to={compiled}",
+        }
+        command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy]
+        ran = subprocess.run(
+            [*command, "--ExecutePreprocessor.timeout=-1", "--ExecutePreprocessor.startup_timeout=900"],
+            cwd=folder,
+            env=os.environ | {name: str(value) for name, value in told.items()},
+            capture_output=True,
+            text=True,
+        )
+        if not cells.exists():
+            raise RuntimeError(f"The fakes did not start:\n{ran.stdout}{ran.stderr}")
+        done = [json.loads(line) for line in cells.read_text().splitlines()]
+        highest = max(done, key=lambda row: row["peak"])
+        modules = {path.name.split(".before")[0] for path in compiled.glob("*before_optimizations.txt")}
+        networks = sum("one_step_on" in name for name in modules)
+        shutil.rmtree(compiled, ignore_errors=True)
+        failed = "" if ran.returncode == 0 else f" failed: {ran.stderr.strip().splitlines()[-1]}"
+        rows.append(
+            f"| {lesson.stem[:2]}{failed} | {sum(row['seconds'] for row in done):.0f} | {highest['peak']:.1f} | "
+            f"`{highest['cell'].strip().splitlines()[0][:60]}` | {networks} | {len(modules) - networks} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def memory(lessons):
+    """Full size on a file of PCam's own size, with the networks' computing left out."""
+    return full(lessons, write_full_size(OUT / "full_size"), "gpu,imagenet,idle")
+
+
+def write_full_size(folder, block=4096):
+    """262,144, 32,768 and 32,768 patches in the official layout: the sample's, over and over, striped otherwise."""
+    if (folder / "done").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, stem = np.random.default_rng(0), "camelyonpatch_level_2_split_"
+    for split, number in {"train": 262_144, "valid": 32_768, "test": 32_768}.items():
+        with (
+            h5py.File(ROOT / f"data/sample/{stem}{split}_x.h5") as x,
+            h5py.File(ROOT / f"data/sample/{stem}{split}_y.h5") as y,
+        ):
+            images, labels = x["x"][:], y["y"][:].ravel()
+        with h5py.File(folder / f"{stem}{split}_x.h5", "w") as file:
+            dataset = file.create_dataset("x", (number, 96, 96, 3), np.uint8)
+            for start in range(0, number, block):
+                rows = np.arange(start, start + block) % len(images)
+                dataset[start : start + block] = images[rows] ^ rng.integers(0, 4, (block, 96, 1, 3), np.uint8)
+        rows = np.arange(number)
+        with h5py.File(folder / f"{stem}{split}_y.h5", "w") as file:
+            file["y"] = labels[rows % len(labels)].reshape(-1, 1, 1, 1)
+        lines = [f"{row},{split}_slide_{row // 700}" for row in rows]
+        (folder / f"{stem}{split}_meta.csv").write_text("\n".join([",wsi", *lines]) + "\n")
+    (folder / "done").touch()
+    return folder
+
+
 def main(place, *numbers):
     shutil.rmtree(OUT / place, ignore_errors=True)
     (OUT / place).mkdir(parents=True)
@@ -109,11 +223,12 @@ def main(place, *numbers):
         lesson for lesson in sorted(ROOT.glob("notebooks/[01]*.ipynb")) if not numbers or lesson.name[:2] in numbers
     ]
     begun = time.monotonic()
-    rows = {"colab": colab, "kit": kit}[place](lessons)
+    rows = {"colab": colab, "kaggle": kaggle, "kit": kit, "full": full, "memory": memory}[place](lessons)
     rows.append(f"{(time.monotonic() - begun) / 60:.1f} minutes")
     (OUT / place / "results.md").write_text("\n".join(rows) + "\n")
     print(*rows, sep="\n")
+    return any("failed" in row for row in rows)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
