@@ -201,13 +201,12 @@ def is_call(node, names, of_keras=False):
 
 
 def decides(node):
-    """Name of the network for which this says whether XLA compiles it, if it does."""
+    """Names of the networks for which this says whether XLA compiles them."""
     if isinstance(node, ast.Assign):
-        targets = [t.value for t in node.targets if isinstance(t, ast.Attribute) and t.attr == "jit_compile"]
-        return targets and ast.unparse(targets[0])
+        return {ast.unparse(t.value) for t in node.targets if isinstance(t, ast.Attribute) and t.attr == "jit_compile"}
     if is_call(node, ("compile",)) and any(keyword.arg == "jit_compile" for keyword in node.keywords):
-        return ast.unparse(node.func.value)
-    return None
+        return {ast.unparse(node.func.value)}
+    return set()
 
 
 @of_each_notebook
@@ -218,7 +217,7 @@ def test_what_runs_says_whether_xla_compiles_it(lesson):
     functions = {
         node.name: any(map(decides, ast.walk(node))) for node in tree.body if isinstance(node, ast.FunctionDef)
     }
-    decided, made = set(filter(None, map(decides, ast.walk(tree)))), set()
+    decided, made = set().union(*map(decides, ast.walk(tree))), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             value = node.value
