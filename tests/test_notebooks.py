@@ -104,6 +104,21 @@ def test_where_the_package_cannot_be_had_a_lesson_says_what_to_do(tmp_path):
     assert "Upload its wheel, and: %pip install" in result.stdout.splitlines()[-1], result.stdout
 
 
+@pytest.mark.parametrize("place", ["course", "datasets/somebody/course/deeper"])
+def test_on_kaggle_a_wheel_in_an_attached_data_set_is_installed_wherever_that_is_mounted(tmp_path, place):
+    (lines,) = {code(lesson)[0].source for lesson in NOTEBOOKS if lesson.name[0] in "01"}
+    wheel = tmp_path / place / "pcam_utils-0.1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    shown = "lambda line: print(line, os.environ['PIP_FIND_LINKS'])"
+    asked = f"get_ipython().register_magic_function({shown}, magic_name='pip')"
+    lines = lines.replace("/kaggle/input", str(tmp_path))
+    (tmp_path / "start.ipy").write_text(f"import os, sys\nsys.modules['pcam_utils'] = None\n{asked}\n{lines}")
+    command = [sys.executable, "-m", "IPython", "--no-banner", "start.ipy"]
+    result = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=120)
+    assert result.stdout.startswith(f'install --quiet "{wheel}" {wheel.parent}\n'), result.stdout
+
+
 @of_each_lesson
 def test_exactly_one_cell_holds_what_may_be_changed(lesson):
     (cell,) = code(lesson, "parameters")
