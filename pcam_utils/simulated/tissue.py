@@ -51,6 +51,8 @@ CENTRES = {
 }
 PURPLE_SHARE = 0.38
 SMALLEST_SLIDE = 96  # pixels: one patch
+SMALLEST_FOCUS = 32  # pixels: a nest of some twenty cells
+BETWEEN_FOCI = 100  # pixels, at least, from the rim of one metastasis to the next
 GLARE = 0.06  # share of the light that no dye can take away
 
 # Dye between the nuclei by kind of tissue, in the same order (1 = optical density of norm 1).
@@ -69,7 +71,7 @@ class Slide:
     name: str
 
 
-def render_slide(seed, *, size=1024, tumour=True):
+def render_slide(seed, *, size=1024, tumour=True, foci=()):
     """Render one simulated slide.
 
     Parameters
@@ -79,7 +81,10 @@ def render_slide(seed, *, size=1024, tumour=True):
     size : int
         Height and width in pixels, at least 96; one pixel is about one micrometre.
     tumour : bool
-        Whether the node holds a metastasis.
+        Whether the node holds a large metastasis. (Its tissue then has less fat and fewer tears.)
+    foci : sequence of float
+        Longest diameters (about), in pixels, of small metastases to put into the tissue; none touch. With
+        ``tumour=False`` they lie in a node that is otherwise healthy.
 
     Returns
     -------
@@ -90,13 +95,18 @@ def render_slide(seed, *, size=1024, tumour=True):
     Raises
     ------
     InputError
-        If ``size`` is not a whole number of at least 96, or a seed is negative.
+        If ``size`` is not a whole number of at least 96, a seed is negative, or a focus is smaller than 32 pixels or
+        finds no room.
 
     Examples
     --------
     >>> slide = render_slide(3, size=128)
     >>> slide.image.shape, slide.image.dtype.name, slide.tumour.shape, slide.name
     ((128, 128, 3), 'uint8', (128, 128), 'simulated_slide_003')
+
+    >>> small = render_slide(3, size=256, tumour=False, foci=[80])
+    >>> 0.02 < small.tumour.mean() < 0.08
+    True
     """
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < SMALLEST_SLIDE:
         raise InputError(
@@ -107,6 +117,8 @@ def render_slide(seed, *, size=1024, tumour=True):
         raise InputError(f"The seed {seed!r} is negative: give whole numbers from 0 up.")
     rng = np.random.default_rng(numbers)
     kinds, mask, lumen = _lay_out(rng, size, tumour)
+    for diameter in sorted(map(float, foci), reverse=True):
+        _grow_focus(rng, kinds, mask, diameter)
     membranes = _grow_fat(rng, kinds, mask)
     flow, fibres = _fibres(rng, kinds)
     haematoxylin, eosin = _ground(rng, kinds, fibres)
@@ -167,6 +179,34 @@ def _grow_tumour(rng, kinds):
         lumen = (discs(rng, size, 250, (4, 12), 2) < 0) & ndimage.minimum_filter(nests, 17)
         kinds[lumen] = BLANK
     return nests, lumen
+
+
+def _grow_focus(rng, kinds, mask, diameter):
+    """Put one small metastasis into the tissue (``kinds`` and ``mask`` changed in place), away from other tumour."""
+    if diameter < SMALLEST_FOCUS:
+        raise InputError(f"A focus of {diameter:g} pixels cannot be rendered: give {SMALLEST_FOCUS} or more.")
+    size, edge = len(kinds), int(np.ceil(diameter / 2)) + 2
+    free = np.zeros_like(mask)
+    free[edge:-edge, edge:-edge] = True
+    if mask.any():
+        free &= ndimage.distance_transform_edt(~mask) > diameter / 2 + BETWEEN_FOCI
+    tissue = free & ~np.isin(kinds, (FAT, BLANK))
+    rows, columns = np.nonzero(tissue if tissue.any() else free)
+    if not len(rows):
+        raise InputError(
+            f"A slide of {size} pixels has no room for a focus of {diameter:g}: give fewer or smaller ones."
+        )
+    place = rng.integers(len(rows))
+    turn, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.7)
+    dy, dx = np.ogrid[-rows[place] : size - rows[place], -columns[place] : size - columns[place]]
+    along, across = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+    distance = np.hypot(along, across * stretch) / (diameter / 2)
+    ragged = smooth_noise(rng, size, max(diameter / 8, 8))
+    focus = distance < 1 + 0.12 * np.clip(ragged, -1.5, 1.5)
+    parts, _ = ndimage.label(focus)
+    focus = parts == np.bincount(parts[focus]).argmax()
+    kinds[focus] = TUMOUR
+    mask |= focus
 
 
 def _fibres(rng, kinds):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
@@ -20,6 +21,7 @@ from pcam_utils.errors import InputError
 from pcam_utils.evaluation.baseline import colour_scores
 from pcam_utils.simulated import sample as simulate
 from pcam_utils.simulated.sample import SPLIT_SIZES, find_or_make_data, render_slide, write_sample
+from pcam_utils.simulated.tissue import BETWEEN_FOCI
 
 SIZES = {"train": 300, "valid": 20, "test": 150}
 SPLITS = tuple(SIZES)
@@ -119,6 +121,33 @@ def test_a_bad_slide_size_is_named(size):
 def test_a_negative_seed_is_named():
     with pytest.raises(InputError, match="-3"):
         render_slide((0, -3), size=96)
+
+
+@pytest.mark.parametrize("diameter", [40, 120, 250])
+def test_a_focus_has_the_size_that_was_asked_for_and_the_tissue_stays_healthy_otherwise(diameter):
+    mask = render_slide((diameter, 1), size=512, tumour=False, foci=[diameter]).tumour
+    _, number = ndimage.label(mask)
+    longest = 4 * np.sqrt(np.linalg.eigvalsh(np.cov(np.nonzero(mask)))[-1])
+    assert number == 1 and longest == pytest.approx(diameter, rel=0.25)
+
+
+def test_foci_lie_apart_and_leave_the_large_metastasis_where_it_was():
+    parts, number = ndimage.label(render_slide(4, size=512, tumour=False, foci=[60, 90, 40]).tumour)
+    assert number == 3
+    apart = [ndimage.distance_transform_edt(parts != k)[(parts > 0) & (parts != k)].min() for k in (1, 2, 3)]
+    assert min(apart) > BETWEEN_FOCI / 2  # their rims are ragged
+    large, both = render_slide(0, size=768).tumour, render_slide(0, size=768, foci=[40]).tumour
+    assert both[large].all() and both.sum() > large.sum()
+
+
+def test_a_slide_without_foci_is_as_it_was():
+    assert digest(render_slide(4, size=200, foci=[])) == digest(render_slide(4, size=200))
+
+
+@pytest.mark.parametrize(("foci", "named"), [([20], "focus of 20 pixels"), ([-50], "-50"), ([300], "no room")])
+def test_a_focus_that_cannot_be_rendered_is_named(foci, named):
+    with pytest.raises(InputError, match=named):
+        render_slide(0, size=128, tumour=False, foci=foci)
 
 
 # --- the official layout ------------------------------------------------------------------------
