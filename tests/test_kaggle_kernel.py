@@ -132,14 +132,16 @@ def test_it_builds_the_packages_network_and_gives_its_probabilities(attached, tm
 
 
 def test_its_changes_leave_the_centre_where_it_is(attached, tmp_path):
-    kernel = run_until("def change", attached("."), tmp_path)
+    kernel = run_until("class Change", attached("."), tmp_path)
     brightness = np.arange(64, dtype=np.uint8) + 100  # each patch its own: none may change places
     patches = np.zeros((64, 96, 96, 3), np.uint8)
     patches[:, 40:56, 44:50] = brightness[:, None, None, None]  # in the centre, and longer than wide
     patches[:, 40:44] //= 2  # and its upper end darker
-    changed, labels = kernel["change"](patches, brightness[:, None].astype(np.float32))
-    changed, labels = np.asarray(changed).astype(float), np.asarray(labels)[:, 0]
-    density, before = (-np.log10(np.maximum(values, 1) / 255) for values in (changed[:, 47, 47].mean(axis=1), labels))
+    layer = kernel["Change"]()
+    np.testing.assert_array_equal(layer(patches), patches)  # when predicting
+    changed = np.asarray(layer(patches, training=True)).astype(float)
+    ends = (changed[:, 47, 47].mean(axis=1), brightness)
+    density, before = (-np.log10(np.maximum(values, 1) / 255) for values in ends)
     assert np.corrcoef(density, before)[0, 1] > 0.5 and (changed[:, :32] < 20).all()
     ways = {
         tuple(np.argsort([image[41, 47, 0], image[54, 47, 0], image[47, 41, 0], image[47, 54, 0]], kind="stable"))

@@ -106,6 +106,7 @@ def info(data, figure, as_json, **how):
     "--head", type=click.Choice(options.HEADS), help="The recipe's own if left out; article joins all features."
 )
 @click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
+@click.option("--batch-size", type=int, help="Patches in each step; the recipe's own if left out. On a GPU, try 256.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option(
     "--targets",

@@ -88,6 +88,10 @@ class Settings:
         See `pcam_utils.models.networks.build_model`; a head left out is the recipe's.
     epochs : int, optional
         In all; the recipe's own number if left out.
+    batch_size : int, optional
+        Patches in each step, in place of the recipe's own. A GPU starts thousands of small operations in a step,
+        however few patches they take, so there 128 or 256 make better use of it. The learning rate follows by the
+        square root, as is right for Adam (Malladi et al. 2022, arXiv:2205.10287).
     patience : int, optional
         Stop after so many epochs without a better validation AUC.
     targets : path, optional
@@ -114,6 +118,7 @@ class Settings:
     weights: str = "auto"
     head: str | None = None
     epochs: int | None = None
+    batch_size: int | None = None
     patience: int | None = None
     targets: str | PathLike[str] | None = None
     augment: str | None = None
@@ -148,6 +153,8 @@ class Settings:
             raise InputError(f"'{self.augment}' is no augmentation; choose one of {', '.join(AUGMENTS)}.")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"{self.epochs} epochs cannot be trained; ask for at least 1.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"A batch of {self.batch_size} patches holds nothing; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
         from ..data.splits import check_fraction  # these start scikit-learn and Keras, for which who only names
@@ -167,9 +174,12 @@ class Settings:
         )
 
     def phases(self) -> tuple[Phase, ...]:
-        """The recipe's phases for this start, with the number of epochs asked for."""
+        """The recipe's phases for this start, with the number of epochs and the batches asked for."""
         recipe = RECIPES[self.recipe]
         phases = recipe.from_random if recipe.from_random and self.weights == "none" else recipe.phases
+        if size := self.batch_size:
+            rates = [phase.learning_rate * (size / phase.batch_size) ** 0.5 for phase in phases]
+            phases = tuple(replace(phase, batch_size=size, learning_rate=rate) for phase, rate in zip(phases, rates))
         if self.epochs is None:
             return phases
         first = [replace(phase, epochs=min(phase.epochs, self.epochs - 1)) for phase in phases[:-1]]

@@ -24,6 +24,13 @@ def test_recipes_and_epochs(recipe, weights, epochs, expected):
     assert [(phase.epochs, phase.batch_size) for phase in phases] == expected
 
 
+def test_a_batch_of_another_size_takes_its_learning_rate_along():
+    whole, larger = (Settings(recipe="article", weights="none", batch_size=size).phases() for size in (None, 128))
+    assert [phase.batch_size for phase in larger] == [128, 128]
+    growth = [b.learning_rate / a.learning_rate for a, b in zip(whole, larger)]
+    assert growth == pytest.approx([2, 2**0.5])
+
+
 def test_the_articles_recipe_is_as_published():
     assert {phase.learning_rate for phase in RECIPES["article"].phases} == {1e-4}
     assert all(phase.train_fraction == 1 and not phase.cosine for phase in RECIPES["article"].phases)
@@ -44,6 +51,7 @@ def test_an_unknown_augmentation_is_refused():
 @pytest.mark.parametrize("wrong, sentence", [
     ({"recipe": "seed"}, "'seed' is no recipe; choose one of article, course, pcam"),
     ({"epochs": 0}, "0 epochs cannot be trained"),
+    ({"batch_size": 0}, "A batch of 0 patches holds nothing"),
     ({"patience": 0}, "A patience of 0 epochs would never train"),
 ])  # fmt: skip
 def test_settings_that_train_nothing_are_refused_in_a_sentence(wrong, sentence):
