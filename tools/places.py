@@ -163,7 +163,7 @@ def full(lessons, data=ROOT / "data/sample", fakes="gpu,imagenet"):
         }
         command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy]
         ran = subprocess.run(
-            [*command, "--ExecutePreprocessor.timeout=-1", "--ExecutePreprocessor.startup_timeout=900"],
+            [*command, "--ExecutePreprocessor.timeout=-1", "--ExecutePreprocessor.startup_timeout=7200"],
             cwd=folder,
             env=os.environ | {name: str(value) for name, value in told.items()},
             capture_output=True,
