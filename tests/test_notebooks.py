@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 pytest.importorskip("nbclient")
@@ -247,3 +249,30 @@ def test_what_runs_says_whether_xla_compiles_it(lesson):
             assert not is_call(node.func.value, MAKES, of_keras=True), ast.unparse(node)
     ran = {ast.unparse(node.func.value) for node in ast.walk(tree) if is_call(node, RUNS)}
     assert not (ran & made) - decided
+
+
+def test_lesson_17_takes_another_backbone(monkeypatch):
+    """Its cell, with a stand-in for timm: whatever the network gives becomes one row of numbers for each patch."""
+    torch = pytest.importorskip("torch")
+    (lesson,) = ROOT.glob("notebooks/17_*.ipynb")
+    (cell,) = [cell.source for cell in code(lesson) if "timm.create_model" in cell.source]
+
+    class Colours(torch.nn.Module):
+        def __init__(self, tokens):
+            super().__init__()
+            self.tokens = tokens
+
+        def forward(self, pictures):
+            assert pictures.shape[1:] == (3, 224, 224)
+            means = pictures.mean(dim=(2, 3))
+            return torch.stack([means] * self.tokens, 1) if self.tokens else means
+
+    wants = {"input_size": (3, 224, 224), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    fake = types.SimpleNamespace(data=types.SimpleNamespace(resolve_model_data_config=lambda _: wants))
+    fake.create_model = lambda name, *, pretrained, num_classes, tokens: Colours(tokens)
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    patches = np.full((40, 96, 96, 3), (0, 102, 255), "uint8")
+    for tokens in (0, 5):
+        names = {"EMBEDDER": "hf-hub:somebody/network", "OPTIONS": {"tokens": tokens}, "np": np}
+        exec(cell, names)
+        np.testing.assert_allclose(names["see"](patches), [[-2, -0.4, 2]] * 40, atol=1e-4)
