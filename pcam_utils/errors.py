@@ -4,9 +4,9 @@ import os
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message is one sentence for the person who gave it."""
+    """Input that cannot be used. The message is one sentence for the person who gave the input."""
 
 
 def reason(error: OSError) -> str:
-    """Say in a few words why the system refused (an `OSError`); h5py's own text runs over several lines."""
+    """Say in a few words why the system refused (an `OSError`), since h5py's own text has several lines."""
     return os.strerror(error.errno) if error.errno else (str(error).splitlines() or ["unknown error"])[0]

@@ -1,4 +1,4 @@
-"""Writes files and folders whole or not at all, in places that were looked at before the work; locks a folder."""
+"""Writes files and folders whole or not at all, tries beforehand where it will write, and locks a folder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def replacing(
 ) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` once the block ends well.
 
-    The temporary name is this process's own, so that two which write the same file do not write into each other's.
+    The temporary name belongs to this process alone, so two processes that write the same file do not disturb each
+    other.
 
     Parameters
     ----------
     path : path
-        The folder it is in is made if it is missing.
+        If its folder is missing, that is made.
     folder : bool
-        Write a folder: the temporary one is there, and `path` must be missing or empty at the end.
+        Write a folder. The temporary one exists already, and `path` must be missing or empty at the end.
     instead : str
-        What to do about a place that cannot be written, for the sentence.
+        For the error's sentence: what a person can do if the place cannot be written.
 
     Yields
     ------
@@ -75,7 +76,7 @@ def replacing(
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Rename a complete file, or a folder of them, once its content is on the disk: a name must not outlive it."""
+    """Rename a complete file, or folder, once its content is on the disk, so that no name stands for lost content."""
     if temporary.is_dir():
         with ThreadPoolExecutor() as threads:  # thousands of files one after the other would take half a minute
             list(threads.map(_flush, filter(Path.is_file, temporary.rglob("*"))))
@@ -93,7 +94,7 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def disk_errors(path: str | os.PathLike, instead: str = "choose another place") -> Iterator[None]:
-    """Turn what the system refuses while `path` is written into one `InputError`."""
+    """If the system refuses something while `path` is written, say so in one `InputError`."""
     try:
         yield
     except OSError as error:
@@ -101,7 +102,7 @@ def disk_errors(path: str | os.PathLike, instead: str = "choose another place") 
 
 
 def user_path(path: str | os.PathLike) -> Path:
-    """Follow a leading ~ to the home folder, as a shell does where it sees one: not in `--out=~/x`, nor in a variable.
+    """Follow a leading ~ to the home folder. A shell does so, too, but not in `--out=~/x` and not in a variable.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def user_path(path: str | os.PathLike) -> Path:
 
 
 def require_mounted(path: str | os.PathLike) -> None:
-    """Raise `InputError` if a place is on Colab's Drive and that is not mounted: it would be lost with the machine.
+    """Raise `InputError` if a place is on Colab's Drive, but no Drive is mounted: files there would be lost.
 
     Examples
     --------
@@ -135,7 +136,7 @@ def require_mounted(path: str | os.PathLike) -> None:
 
 
 def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
-    """Raise `InputError` now if a file, or files in a folder, could not be written there once the work is done.
+    """Raise `InputError` now if the file (or files in the folder) could not be written there after the work.
 
     Examples
     --------
@@ -152,9 +153,9 @@ def require_place(path: str | os.PathLike, *, folder: bool = False) -> None:
 
 @contextmanager
 def sole_use(folder: str | os.PathLike) -> Iterator[None]:
-    """Keep a folder for this process; made if missing, and gone again if nothing was put into it.
+    """Keep a folder for this process alone. It is made if it is missing, and removed if nothing was put into it.
 
-    The lock is the system's: it ends with the process, however that ends.
+    The lock is one of the operating system. It ends with the process, however the process ends.
 
     Raises
     ------
@@ -215,7 +216,7 @@ def _amount(size: float) -> str:
 
 
 def to_json(content: Any) -> str:
-    """Indented JSON; a number that is none (nan) becomes null, because JSON knows no other word for it.
+    """Give indented JSON. A value that is not a number (nan) becomes null, because JSON has no other word for it.
 
     Examples
     --------

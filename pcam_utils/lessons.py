@@ -1,4 +1,4 @@
-"""Executes the lessons, as a learner would run them cell by cell, and keeps what they show."""
+"""Executes the lessons cell by cell, as a learner would, and keeps what they show."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_ALT = "No description has been provided for this image"  # what nbconvert wr
 
 
 class LessonFailed(RuntimeError):
-    """A cell of a lesson raised an error; the message is one sentence that names lesson, cell and error."""
+    """A cell of a lesson raised an error. The message is one sentence that names lesson, cell and error."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def find_lessons(folder: str | Path = FOLDER, numbers: Collection[str] = ()) -> 
     ----------
     folder : path
     numbers : collection of str
-        Take only the lessons of these numbers, such as '03'; all if there are none.
+        Take only the lessons with these numbers, such as '03'. If no number is given, take all.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def run_lessons(
     lessons : list of path
     out : path
     data : path, optional
-        Folder of patches; what `find_data` finds if left out.
+        Folder of patches. If left out, the one that `find_data` finds.
     progress : bool
         Show a bar of the cells, where somebody watches.
     say : callable
@@ -203,7 +203,7 @@ def store(notebook: nbformat.NotebookNode, lesson: str | Path) -> None:
 
 
 def _passing(output: nbformat.NotebookNode) -> bool:
-    """True for what only tells how a cell goes: warnings, and bars, which are widgets where ipywidgets is there."""
+    """True for outputs that only tell how a cell goes: warnings and bars (which may be widgets of ipywidgets)."""
     return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
@@ -217,7 +217,7 @@ def as_page(notebook: nbformat.NotebookNode) -> str:
 
 
 def _describe_figures(notebook: nbformat.NotebookNode) -> None:
-    """Give each figure the alt text that its cell carries, where screen readers and other tools look for it."""
+    """Copy the alt text of each cell to its figures, where screen readers and other tools look for it."""
     for cell, output in _figures(notebook):
         if cell.metadata.get("alt"):
             for kind in _IMAGES & output.data.keys():

@@ -1,4 +1,4 @@
-"""The folder of what need not be made twice: packed images and unpacked archives, named for the files they are from."""
+"""The cache: packed images and unpacked archives, which need not be made twice. Names tell the files they come from."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _OURS = ("packed_*.npy", "unpacked_*.h5", ".packed_*.part.npy", ".unpacked_*.par
 
 
 def cache_folder() -> Path:
-    """Where it is: `PCAM_CACHE`, else `~/.cache/pcam_utils`."""
+    """Give the cache's folder: `PCAM_CACHE` if that is set, else `~/.cache/pcam_utils`."""
     return user_path(os.environ.get("PCAM_CACHE") or "~/.cache/pcam_utils")
 
 
 def cached(kind: str, files: Sequence[str | os.PathLike], about: object, suffix: str) -> Path:
-    """Path in the cache of what is made from these files, as they are at this moment.
+    """Give the path in the cache for what is made from these files, as they are at this moment.
 
-    Its name holds each file's path, size, times and number on its disk. That is enough to see that nothing changed, and
-    reading 220,000 files would take minutes. Whoever replaces a picture gives it a new time of change (ctime): unlike
-    the time of the content (mtime), no program that copies or unpacks files can set it.
+    Its name depends on each file's path, size, times and number on its disk. That is enough to see whether a file has
+    changed; to read 220,000 files would take minutes. Whoever replaces a picture gives it a new time of change (ctime).
+    Programs that copy or unpack files can set the time of the content (mtime), but not this one.
 
     Parameters
     ----------
     kind : {'packed', 'unpacked'}
     files : list of path
     about : object
-        What else decides the result; its `repr` counts.
+        Whatever else decides the result. Its `repr` becomes part of the name.
     suffix : str
 
     Returns
@@ -49,5 +49,5 @@ def cached(kind: str, files: Sequence[str | os.PathLike], about: object, suffix:
 
 
 def cached_files() -> list[Path]:
-    """What this package has put into the cache, also what a killed process left half-made."""
+    """List what this package has put into the cache, and what a killed process left there half-made."""
     return sorted(path for pattern in _OURS for path in cache_folder().glob(pattern))

@@ -15,7 +15,7 @@ from .sources import Data
 
 
 def describe(data: Data, *, progress: bool = True) -> dict[str, Any]:
-    """Count what is in the data; every patch is read once or twice.
+    """Count what is in the data. This reads every patch once or twice.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _describe_split(patches: Patches, hashes: NDArray[np.str_], progress: bool) 
 
 
 def examples(patches: Patches, *, each: int = 8, seed: int = 0) -> Patches:
-    """Draw up to `each` patches of each class, class by class; of all where labels are unknown.
+    """Draw up to `each` patches of each class, class by class. If labels are unknown, draw from all patches.
 
     Returns
     -------

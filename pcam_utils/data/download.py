@@ -1,4 +1,4 @@
-"""Fetches the official files from Zenodo or Kaggle: resumed where they broke off, verified before they count."""
+"""Fetches the official files from Zenodo or Kaggle, goes on where a download broke off, and verifies each file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ PCAM_FILES = {
 def download_pcam(
     out: str | os.PathLike, *, splits: str | Iterable[str] = SPLITS, base_url: str = ZENODO, progress: bool = True
 ) -> Path:
-    """Download and unpack the official PCam files; what is there already is left as it is.
+    """Download and unpack the official PCam files. Files that are there already are left as they are.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def download_pcam(
 
 
 def _is_there(packed: Path) -> bool:
-    """True if the file is there, and unpacked; one that is too small is somebody's own and not ours to replace."""
+    """True if the file is there, unpacked. A file that is too small belongs to somebody, so we do not replace it."""
     plain = packed.with_suffix("")
     if packed.suffix != ".gz":
         return packed.exists() and not _fault(packed, PCAM_FILES[packed.name], progress=False)
@@ -123,7 +123,7 @@ def _is_there(packed: Path) -> bool:
 
 
 def _room(out: Path, names: list[str]) -> int:
-    """The bytes that are still needed; only one of the files is there packed as well at any time."""
+    """Count the bytes that are still needed. At any time only one of the files is there packed as well."""
     need = held = 0
     for name in names:
         held += PCAM_FILES[name].unpacked - _length(out / name) - _length(out / f"{name}.part")
@@ -134,8 +134,8 @@ def _room(out: Path, names: list[str]) -> int:
 def download_kaggle(out: str | os.PathLike) -> Path:
     """Download the competition's data through `kagglehub`, which asks for an account and shows progress.
 
-    Returns the folder that holds train_labels.csv: `out`, or in a Kaggle notebook where they are attached. Raises
-    `InputError` if kagglehub is missing, Kaggle refuses, or the disk does.
+    Returns the folder that holds train_labels.csv. That is `out`; in a Kaggle notebook it is where the data are
+    attached. Raises `InputError` if kagglehub is missing, if Kaggle refuses, or if the disk cannot take the files.
     """
     try:
         import kagglehub
@@ -172,7 +172,7 @@ def download_kaggle(out: str | os.PathLike) -> Path:
 
 
 def unpack(packed: Path, *, to: Path | None = None, progress: bool = True, keep: bool = False) -> Path:
-    """Unpack a .gz file beside itself, or `to` another place, whole or not at all, and remove it, unless `keep`."""
+    """Unpack a .gz file beside itself, or `to` another place, whole or not at all. Then remove it, unless `keep`."""
     plain, bar = to or packed.with_suffix(""), _bar(f"Unpacking {packed.name}", _length(packed), progress, delay=2)
     with replacing(plain, instead=_INSTEAD) as new, open(packed, "rb") as raw, open(new, "wb") as target, bar:
         try:
@@ -187,9 +187,9 @@ def unpack(packed: Path, *, to: Path | None = None, progress: bool = True, keep:
 
 
 def fetch(url: str, path: Path, known: PcamFile, *, progress: bool = True) -> Path:
-    """Download one file: go on where an earlier call broke off, and verify it before it gets its name.
+    """Download one file. Go on where an earlier call broke off, and verify the file before it gets its name.
 
-    What has arrived is kept beside it, as `path` + '.part'. Raises `InputError` if the file cannot be had.
+    The bytes that have arrived are kept beside it, in `path` + '.part'. Raises `InputError` if the file cannot be had.
     """
     part = path.with_name(path.name + ".part")
     with disk_errors(path, _INSTEAD):
@@ -209,15 +209,15 @@ def fetch(url: str, path: Path, known: PcamFile, *, progress: bool = True) -> Pa
 
 
 def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
-    """Get all bytes into `part`, over as many connections as it takes; whether they are the right ones is not asked."""
+    """Get all bytes into `part`, over as many connections as it takes. Whether they are right is checked elsewhere."""
     certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if certificates and not os.path.exists(certificates):  # else what requests says reads as if the disk were at fault
+    if certificates and not os.path.exists(certificates):  # else requests seems to blame the disk
         raise InputError(f"There is no file of certificates {certificates}: correct REQUESTS_CA_BUNDLE, or unset it.")
-    most, failures = _length(part), 0  # in a row; only more bytes than ever are a success, so that it comes to an end
+    most, failures = _length(part), 0  # in a row; only more bytes than ever count as a success, so the loop ends
     with _bar(part.stem, size, progress) as bar:
         while (held := _length(part)) < (size or sys.maxsize):
             answer, why = None, "the server stopped early"
-            # Packed once more for the way, the bytes would be neither those of the checksum nor those of the range.
+            # If the server packed the bytes once more for the way, neither the checksum nor the range would fit them.
             headers = {"Accept-Encoding": "identity", "User-Agent": f"pcam-utils/{__version__}"}
             headers |= {"Range": f"bytes={held}-"} if held else {}
             try:
@@ -228,7 +228,7 @@ def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 if isinstance(error, requests.exceptions.InvalidProxyURL):
                     raise InputError("The proxy is no web address: correct HTTPS_PROXY, or unset it.") from error
-                if isinstance(error, ValueError):  # what requests raises for addresses that it cannot read
+                if isinstance(error, ValueError):  # requests raises these for addresses that it cannot read
                     raise InputError(f"'{url}' is not a web address: give one that starts with https://.") from error
                 why = type(error).__name__
             failures = 0 if _length(part) > most else failures + 1
@@ -238,7 +238,7 @@ def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
                     f"The download of {url} did not get through ({why}): check the connection or wait an hour, then "
                     f"run this again to go on from the {_length(part):,} bytes in {part}."
                 )
-            try:  # what the server asks for, in any of the ways to say so
+            try:  # the time that the server asks for, in any of the ways to say so
                 wait = answer is not None and urllib3.Retry().get_retry_after(answer.raw)
             except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
                 wait = None
@@ -248,7 +248,7 @@ def _complete(url: str, part: Path, size: int | None, progress: bool) -> None:
 
 
 def _receive(answer: requests.Response, part: Path, held: int, size: int | None, bar: tqdm) -> bool:
-    """Add what an answer brings to the `held` bytes; True if that is all."""
+    """Add the bytes of an answer to the `held` ones. Give True if the file is then complete."""
     status, url, length = answer.status_code, answer.url, answer.raw.length_remaining
     if status == 429 or status >= 500:
         return False
@@ -257,7 +257,7 @@ def _receive(answer: requests.Response, part: Path, held: int, size: int | None,
     if (status == 416 and held) or (status == 206 and start != held):
         part.unlink()
         return False
-    # What is not the file ends in a sentence before anything that has arrived is given up for it.
+    # If the answer is not the file, say so before giving up any bytes that have arrived.
     if status not in (200, 206):
         what = "has no file" if status in (404, 410) else "refuses to send what is"
         raise InputError(f"The server {what} at {url} (status {status}): check the address in a browser.")

@@ -1,4 +1,4 @@
-"""Layouts in which a folder's name is the class of the pictures in it: alone, within splits, or within patients."""
+"""Layouts whose folders are named for classes. The classes may lie alone, within splits, or within patients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LESSON_15 = "lesson 15 learns any number of classes, and --positive NAME takes o
 
 
 def _classes(names: Sequence[str], where: Path, ask: Ask) -> tuple[tuple[str, ...], dict[str, int] | None]:
-    """What 0 and 1 mean, and the label of each name; no labels for more than two classes of which none was chosen."""
+    """Say what 0 and 1 mean, and each name's label. More than two classes have labels only if one was chosen."""
     names = sorted(names)
     if ask.positive is not None:
         wanted = os.path.basename(os.path.normpath(ask.positive))  # shells complete names to paths
@@ -42,7 +42,7 @@ def _classes(names: Sequence[str], where: Path, ask: Ask) -> tuple[tuple[str, ..
 def _by_folder(
     files: Sequence[str], labels: dict[str, int] | None, slides: Callable[[str], str] | None = None
 ) -> Pictures:
-    """Pictures whose folder's name is their class: those of label 0 first."""
+    """List the pictures of the class folders, those of label 0 first."""
     if labels is not None:
         files = sorted(files, key=lambda file: labels[_folder_name(file)])  # stable
     return Pictures(
@@ -75,13 +75,13 @@ def _found(splits: dict[str, Any], classes: tuple[str, ...], labels: dict[str, i
 
 
 def is_splits(listing: Listing) -> bool:
-    """Whether all that holds pictures is called train, val or test."""
+    """True if all folders that hold pictures are called train, val or test."""
     inside = [folder for folder in listing.folders() if listing.pictures_below(folder)]
     return bool(inside) and all(folder.casefold() in SPLIT_NAMES for folder in inside)
 
 
 def read_splits(listing: Listing, ask: Ask) -> Found:
-    """The class folders of each split; those of a test split may be missing."""
+    """Read the class folders of each split. A test split may have none."""
     folders = {folder: listing.folders(folder) for folder in listing.folders() if folder.casefold() in SPLIT_NAMES}
     for folder, inside in folders.items():
         if not inside and SPLIT_NAMES[folder.casefold()] != "test":
@@ -110,7 +110,7 @@ def read_splits(listing: Listing, ask: Ask) -> Found:
 
 
 def patient_folders(listing: Listing) -> list[str]:
-    """Folders that hold nothing but the folders of two classes, or one of them; IDC's upload repeats all in one."""
+    """List the folders that hold nothing but class folders, of two classes or one. IDC's upload repeats all in one."""
     kinds = {folder: {name_of(inside) for inside in listing.folders(folder)} for folder in listing.folders()}
     classes = set.union(set(), *(kind for kind in kinds.values() if len(kind) == 2))
     if len(classes) != 2 or which_is_tumour(sorted(classes)) is None:
@@ -120,7 +120,7 @@ def patient_folders(listing: Listing) -> list[str]:
 
 
 def read_patients(listing: Listing, ask: Ask) -> Found:
-    """The pictures of all patients, whose folders are their slides."""
+    """Read the pictures of all patients. Each patient's folder counts as a slide."""
     inside = [folder for patient in patient_folders(listing) for folder in listing.folders(patient)]
     files = [file for folder in inside for file in listing.pictures(folder)]
     classes, labels = _classes(sorted({name_of(folder) for folder in inside}), listing.root, ask)
@@ -137,13 +137,13 @@ _BREAKHIS = re.compile(r"(?:^|/)(benign|malignant)/(?:.*/)?SOB_[BM]_[A-Z]+[-_]([
 
 
 def is_breakhis(listing: Listing) -> bool:
-    """Whether all pictures lie in folders that are named as BreakHis names them."""
+    """True if all pictures lie in folders that are named as in BreakHis."""
     inside = [folder for folder in listing.files if listing.pictures(folder)]
     return bool(inside) and all(_BREAKHIS.search(folder) for folder in inside)
 
 
 def read_breakhis(listing: Listing, ask: Ask) -> Found:
-    """Split BreakHis by patient, since one may have tissue under two diagnoses; all magnifications stay together."""
+    """Split BreakHis by patient, since a patient may have tissue of two diagnoses. All magnifications stay together."""
     classes, labels = _classes(("benign", "malignant"), listing.root, ask)
     assert labels is not None  # there are two
     files = listing.pictures_below()
@@ -160,13 +160,13 @@ def read_breakhis(listing: Listing, ask: Ask) -> Found:
 
 
 def is_classes(listing: Listing) -> bool:
-    """Whether there are folders of pictures beside each other."""
+    """True if there are folders of pictures beside each other."""
     folders = listing.folders()
     return len(folders) > 1 and any(listing.pictures_below(folder) for folder in folders)
 
 
 def read_classes(listing: Listing, ask: Ask) -> Found:
-    """Two classes, or one against all others, or many without labels."""
+    """Read two classes, or one class against all others, or many classes without labels."""
     folders, loose = listing.folders(), listing.pictures()
     if loose and ask.positive is None and which_is_tumour([name_of(folder) for folder in folders]) is None:
         raise _mixed(listing, loose, folders)
@@ -185,7 +185,7 @@ def _mixed(listing: Listing, loose: Sequence[str], folders: Sequence[str]) -> In
 
 
 def read_images(listing: Listing, ask: Ask) -> Found:
-    """The pictures of one folder, if there are none in others."""
+    """Read the pictures of one folder, if no other folder holds any."""
     files, folders = listing.pictures(), [folder for folder in listing.folders() if listing.pictures_below(folder)]
     if folders:
         raise _mixed(listing, files, folders)

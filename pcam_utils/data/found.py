@@ -1,4 +1,4 @@
-"""What a layout gives for a folder: each split's pictures, or a function that opens them, and what is said of it."""
+"""What a layout finds in a folder: for each split its pictures or a function that opens them, and some notes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLIT_NAMES = {
 
 
 class Ask(NamedTuple):
-    """What was asked for beside the folder; see `pcam_utils.data.sources.open_data`."""
+    """What was asked for besides the folder. See `pcam_utils.data.sources.open_data`."""
 
     positive: str | None = None
     overlap: bool = False
@@ -26,7 +26,7 @@ class Ask(NamedTuple):
 
 @dataclass
 class Pictures:
-    """A split of picture files: their paths below the folder, and what is known of each."""
+    """A split of picture files: their paths below the folder, and what is known of each picture."""
 
     files: Sequence[str]
     ids: Sequence[str]

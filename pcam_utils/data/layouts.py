@@ -23,7 +23,7 @@ from .tables import check_labels, join, read_csv, read_keyed, read_labels, requi
 
 
 class Layout(NamedTuple):
-    """A row of the table: its name, what it looks like, and the two functions; `by_folder` if folders name classes."""
+    """A row of the table: a layout's name, how it looks, and two functions. `by_folder`: folders name the classes."""
 
     name: str
     looks: str
@@ -71,7 +71,7 @@ def _pcam_split(listing: Listing, split: str, x: str, ask: Ask) -> Patches:
 
 
 def _meta_slides(path: Path) -> np.ndarray:
-    """The slide of each row, in the order of the rows' numbers, which the first column holds if it has no name."""
+    """Give the slide of each row, in the order of the rows' numbers. A first column without a name holds these."""
     try:
         columns = read_csv(path, ("wsi", ""))
     except InputError:
@@ -204,7 +204,7 @@ def _is_wilds(listing: Listing) -> bool:
 
 
 def _read_wilds(listing: Listing, ask: Ask) -> Found:
-    """Splits as WILDS makes them: hospital 1 validates, hospital 2 tests; part of the others is kept out ('id_val')."""
+    """Take WILDS's splits: hospital 1 is valid, hospital 2 is test. A part of the others ('id_val') is left out."""
     path = listing.root / "metadata.csv"
     columns = read_csv(path, _WILDS)
     places = {"1": "valid", "2": "test"}
@@ -241,9 +241,9 @@ def _read_wilds(listing: Listing, ask: Ask) -> Found:
     return found
 
 
-#: Tried in this order; the first that recognises a folder reads it. None of them decodes a picture or complains of
-#: another layout: each gives, for every split, where its pictures lie and what is known of them, and
-#: `pcam_utils.data.sources.open_data` does the rest for all of them alike.
+#: They are tried in this order, and the first that recognises a folder reads it. None of them decodes a picture or
+#: complains about another layout. Each gives for every split where its pictures lie and what is known of them. The
+#: rest is the same for all, and `pcam_utils.data.sources.open_data` does it.
 LAYOUTS = (
     Layout("pcam", f"{STEM}*_x.h5", _is_pcam, _read_pcam),
     Layout("kaggle", "train_labels.csv with train/*.tif", _is_kaggle, _read_kaggle),

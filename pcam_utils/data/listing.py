@@ -1,4 +1,4 @@
-"""Looks once at all that a folder holds: the pictures folder by folder, the tables, and what is neither."""
+"""Looks once at everything in a folder: the pictures, folder by folder, the tables, and all other files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from ..errors import InputError
 from .tables import IMAGE_SUFFIXES
 
-#: Folders that lie beside classes and are none; pictures in them are left out, and that is said.
+#: Folders that lie beside classes but are not classes. Pictures in them are left out, and a note says so.
 NO_CLASS = {
     *("mask", "masks", "old", "rejected", "reject", "excluded", "discarded", "unused", "trash", "bin", "tmp", "temp"),
     *("thumbs", "thumbnails", "overlay", "overlays", "annotation", "annotations", "backup", "bak", "bad", "duplicates"),
 }
 _SYSTEM = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
-#: What nobody takes for a picture.
+#: Files that nobody takes for pictures.
 _NO_PICTURE = {
     *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf"),
     *(".doc", ".docx", ".xls", ".xlsx", ".py", ".ipynb", ".sh", ".log", ".h5", ".hdf5", ".keras", ".npz", ".npy"),
@@ -24,11 +24,11 @@ _NO_PICTURE = {
 }
 _TEXTS = {"readme", "license", "copying", "notice", "changelog", "md5sums", "sha256sums"}  # without a suffix
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".czi", ".isyntax")
-_MANY = 20_000  # folders; more are a disk, not a data set
+_MANY = 20_000  # folders; whoever names more has named a disk, not a data set
 
 
 class Listing:
-    """All names in a folder and below, each read once; hidden ones and what systems leave behind do not count.
+    """All names in a folder and below it, each read once. Hidden files, and what systems leave behind, do not count.
 
     Attributes
     ----------
@@ -68,19 +68,19 @@ class Listing:
                 self._look(path, inside)
 
     def has(self, name: str) -> bool:
-        """Whether something of this name lies in the root."""
+        """True if something with this name lies in the root."""
         return name in self.files[""] or name in self.files
 
     def pictures(self, folder: str = "") -> list[str]:
-        """The pictures in one folder, not below it."""
+        """List the pictures in one folder, without those in folders below it."""
         return [path for path in self.files.get(folder, ()) if path.lower().endswith(IMAGE_SUFFIXES)]
 
     def pictures_below(self, folder: str = "") -> list[str]:
-        """The pictures in a folder and in all folders below it."""
+        """List the pictures in a folder and in all folders below it."""
         return [path for inside in self._below(folder) for path in self.pictures(inside)]
 
     def folders(self, folder: str = "") -> list[str]:
-        """Paths of the folders in one folder that may be classes, empty ones too."""
+        """List the paths of the folders in one folder that may be classes, also empty ones."""
         depth = folder.count("/") + 1 if folder else 0
         inside = [path for path in self._below(folder) if path and path != folder and path.count("/") == depth]
         return [path for path in inside if name_of(path).casefold() not in NO_CLASS]
@@ -89,7 +89,7 @@ class Listing:
         return (path for path in self.files if not folder or path == folder or path.startswith(f"{folder}/"))
 
     def find(self, *names: str) -> str | None:
-        """Path of the file of one of these names, the first that there is, wherever it lies."""
+        """Find a file by these names, wherever it lies, and give the path for the first name that there is."""
         for name in names:
             found = self._named.get(name, ())
             if len(found) > 1:
@@ -102,7 +102,7 @@ class Listing:
 
     @functools.cached_property
     def _named(self) -> dict[str, list[str]]:
-        """Paths of all that is no picture, by name."""
+        """Map each name of a file that is not a picture to its paths."""
         named: dict[str, list[str]] = {}
         for path in (path for files in self.files.values() for path in files):
             if not path.lower().endswith(IMAGE_SUFFIXES):
@@ -110,7 +110,7 @@ class Listing:
         return named
 
     def left_out(self, used: Collection[str]) -> list[str]:
-        """In words, with an example each, what is there that may be a picture and is not among those used."""
+        """Say in words, each with an example, which files may be pictures but are not among those used."""
         used = set(used)
         odd: dict[str, list[str]] = {}
         for path in (path for files in self.files.values() for path in files if path not in used):

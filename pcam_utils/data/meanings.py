@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-#: How words begin that say tumour, and how those that say the contrary. Names that hold both mean the contrary:
-#: a benign tumour, a tumour-negative node.
+#: The beginnings of words that say tumour, and of those that say the contrary. A name with both means the contrary,
+#: such as a benign tumour or a tumour-negative node.
 _TUMOUR = (
     "tum",
     "malig",
@@ -22,15 +22,15 @@ _TUMOUR = (
     "diseas",
 )
 _NORMAL = ("norm", "benign", "health", "negativ", "control", "gutartig", "gesund")
-#: The same as whole words.
+#: The same for whole words.
 _YES = {"pos", "positive", "positif", "positiv", "yes", "true", "idc", "aca", "scc", "met", "mets"}
 _NO = {"neg", "no", "none", "false", "ctrl", "background", "bg", "other", "others", "rest", "stroma", "sain", "sano"}
 _NOT = {"no", "non", "not", "without", "free", "sans", "ohne", "kein", "sin", "senza"}
-_NUMBERED = {"class", "label", "cls", "y", "category", "target"}  #: what may stand before the number of a class
+_NUMBERED = {"class", "label", "cls", "y", "category", "target"}  #: words that may stand before the number of a class
 
 
 def which_is_tumour(names: Sequence[str]) -> int | None:
-    """Index of the one of two names that says tumour, where the other says that it is none; None if they do not tell.
+    """Say which of two names means tumour (0 or 1), if the other one means none. Give None if they do not tell.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def which_is_tumour(names: Sequence[str]) -> int | None:
         return None
     opinions = [_words(name) for name in names]
     numbers = [_number(name) for name in names]
-    if set(numbers) == {"0", "1"}:  # else they count something: parts, or classes from one on
+    if set(numbers) == {"0", "1"}:  # else the numbers count something, such as parts, or classes from one on
         for place, name in enumerate(names):
             number = int(numbers[place] or 0)
             if opinions[place] is None and _tokens(name)[:-1] in ([], *([word] for word in _NUMBERED)):
@@ -62,7 +62,7 @@ def which_is_tumour(names: Sequence[str]) -> int | None:
 
 
 def mean_the_same(classes: Sequence[str], others: Sequence[str]) -> bool | None:
-    """Whether two pairs of (name of label 0, name of label 1) mean the same; None if the names do not tell.
+    """Say whether two pairs of (name of label 0, name of label 1) mean the same. Give None if the names do not tell.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def mean_the_same(classes: Sequence[str], others: Sequence[str]) -> bool | None:
 
 
 def _words(name: str) -> int | None:
-    """What the words of one name say: 1 is tumour, 0 is none, None is nothing."""
+    """Say what the words of one name mean: 1 for tumour, 0 for no tumour, None if they do not tell."""
     tokens = _tokens(name)
     negated = any(token in _NOT for token in tokens) and len(tokens) > 1
     said = set()
@@ -107,13 +107,13 @@ def _is(token: str, begins: tuple[str, ...], whole: set[str]) -> bool:
 
 
 def _number(name: str) -> str | None:
-    """The number in a name, as it stands there, if there is one alone."""
+    """Give the number in a name as it is written there, if the name holds exactly one."""
     found = re.findall(r"\d+", name)
     return found[0] if len(found) == 1 else None
 
 
 def _tokens(name: str) -> list[str]:
-    """Words and numbers of a name, in small letters without accents: 'IDC+' gives 'idc' and 'pos'."""
+    """Give the words and numbers of a name, in small letters without accents: 'IDC+' gives 'idc' and 'pos'."""
     name = re.sub(r"\+$", " pos", re.sub(r"-$", " neg", name.strip()))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))

@@ -1,4 +1,4 @@
-"""Packs many small image files once into a single cached array, so that every later read is one copy."""
+"""Packs many small image files into one cached array, once, so that every later read is a plain copy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .patches import SIZE, FileRows
 
 FITS = ("resize", "crop")  #: what may be done with images of another size
 _PART = 512  # images handed to the decoding threads at a time: bounds the memory in flight
-_SLIDE = 2000  # pixels; whoever has a picture of that width has a slide, or a part of one
+_SLIDE = 2000  # pixels; a picture of that width is a slide, or a part of one
 #: What Pillow raises for bytes that are damaged, or that are no picture.
 _UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
 _ELSEWHERE = "name another folder in PCAM_CACHE"
@@ -33,7 +33,7 @@ _ELSEWHERE = "name another folder in PCAM_CACHE"
 def pack_images(
     files: Sequence[str | os.PathLike], *, fit: str | None = None, check_sha1: bool = False, progress: bool = True
 ) -> FileRows:
-    """Decode image files into one array on disk, or open the array that an earlier call left.
+    """Decode image files into one array on disk, or open the array if an earlier call has left it there.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def pack_images(
 
 
 def unpacked(path: Path, *, progress: bool = True) -> Path:
-    """The file itself, or if it is a .gz archive what is in it: unpacked once beside it, or into the cache.
+    """Give the file itself, or for a .gz archive the file in it, which is unpacked once beside it or into the cache.
 
-    The cache serves where the archive's own folder may not be written, as Kaggle's inputs and a course's shared disk.
+    The cache is used where the archive's folder may not be written, such as Kaggle's inputs or a course's shared disk.
     """
     if path.suffix != ".gz":
         return path
@@ -155,7 +155,7 @@ def _wrong_size(file: str | os.PathLike, width: int, height: int) -> str:
 
 
 def _stored_mode(opened: Any) -> str:
-    """Pillow's mode, or '16-bit': it silently drops the low byte of 16-bit colour, and calls the rest 'RGB'."""
+    """Give Pillow's mode, or '16-bit': of such colours Pillow silently drops the low byte, and calls the rest 'RGB'."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in opened.tile]
     bits = getattr(opened, "tag_v2", {}).get(258, 8)  # BitsPerSample, of a TIFF alone
     return "16-bit" if "16" in str(raw_modes) or np.max(bits) > 8 else opened.mode

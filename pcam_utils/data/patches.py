@@ -1,4 +1,4 @@
-"""The table that every step works on: patches with their labels, ids and slides, read only when asked for."""
+"""The table that every step works on: patches with their labels, ids and slides. Images are read when they are used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import InputError, reason
 
 SIZE = 96  #: width and height of a patch, pixels (about 1 µm each)
 CENTRE = slice(32, 64)  #: rows and columns that decide the label: 1 if they hold tumour
-BLANK_SPREAD = 6.0  #: a patch whose pixel values spread less than this shows no tissue
+BLANK_SPREAD = 6.0  #: if the pixel values of a patch spread less than this, it shows no tissue
 
 
 class Rows:
@@ -46,7 +46,7 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """Read rows into memory: an int gives one patch, a slice, list or boolean mask a batch."""
+        """Read rows into memory: an int gives one patch, and a slice, list or boolean mask gives a batch."""
         try:
             return self._read(self.rows[key])
         except OSError as error:
@@ -79,10 +79,10 @@ class Rows:
 
 
 class FileRows:
-    """Images that lie in one piece in a file; each read is one copy, and nothing stays in memory.
+    """Images that lie in one piece in a file. Each read is one copy, and nothing stays in memory.
 
-    A memory map would be as quick once it is warm. But the system reads ahead around every page that is touched, and
-    1,000 random patches out of 262,144 left 1.8 GB in memory.
+    A memory map would be as quick once it is warm. But the system reads ahead around every page that is touched: after
+    1,000 random patches out of 262,144 there were 1.8 GB in memory.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class FileRows:
 
     def __getitem__(self, key: int | slice) -> NDArray[np.uint8]:
         """Read one row (an int) or rows that follow each other (a slice without step)."""
-        every = range(len(self))  # counts from the end and ends where it should, as a list does
+        every = range(len(self))  # so that negative numbers and iteration work as with a list
         if isinstance(key, slice):
             first, number = every[key].start, len(every[key])
         else:
@@ -114,9 +114,9 @@ class FileRows:
         return rows if isinstance(key, slice) else rows[0]
 
     def read_into(self, batch: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
-        """Fill a batch, (K, 96, 96, 3) uint8, with any rows: one copy, from the file to where they are used."""
+        """Fill a batch, (K, 96, 96, 3) uint8, with any rows. They are copied only once, from the file to the batch."""
         with open(self.path, "rb", buffering=0) as file:
-            for place in np.argsort(rows, kind="stable"):  # forwards through the file, for disks that turn
+            for place in np.argsort(rows, kind="stable"):  # go forwards through the file, since hard disks turn
                 file.seek(self.offset + int(rows[place]) * batch[place].nbytes)
                 if file.readinto(batch[place].data) < batch[place].nbytes:
                     raise InputError(f"{self.path} is shorter than it says; get it again.")
@@ -178,7 +178,7 @@ class Patches:
         return replace(self, images=self.images.take(which), **columns)
 
     def batches(self, size: int = 256) -> Iterator[NDArray[np.uint8]]:
-        """Yield (size, 96, 96, 3) uint8 batches in order; the last one may be shorter."""
+        """Yield (size, 96, 96, 3) uint8 batches in order. The last one may be shorter."""
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 
@@ -194,7 +194,7 @@ class Patches:
 
 
 def content_hashes(patches: Patches, *, progress: bool = True) -> NDArray[np.str_]:
-    """SHA-1 of each patch's RGB bytes: equal for exact repeats, and what Kaggle uses as the id.
+    """Give the SHA-1 of each patch's RGB bytes. It is equal for exact repeats, and Kaggle uses it as the id.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def content_hashes(patches: Patches, *, progress: bool = True) -> NDArray[np.str
 
 
 def fingerprint(patches: Patches, hashes: NDArray[np.str_] | None = None) -> str:
-    """Short digest that tells two data sets apart: the labels and pixels of all patches, in their order.
+    """Give a short digest of the labels and pixels of all patches, in their order. It tells data sets apart.
 
     Parameters
     ----------
@@ -244,9 +244,9 @@ def fingerprint(patches: Patches, hashes: NDArray[np.str_] | None = None) -> str
 
 
 def has_fingerprint(patches: Patches, known: str) -> bool:
-    """Tell whether a fingerprint that was written down is that of these patches.
+    """Tell whether a fingerprint that was kept belongs to these patches.
 
-    One of 16 digits is from an earlier version, which looked at 64 patches alone.
+    A fingerprint of 16 digits comes from an earlier version, which looked at only 64 patches.
     """
     if len(known) != 16:
         return fingerprint(patches) == known

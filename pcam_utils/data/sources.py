@@ -37,7 +37,7 @@ class Data:
         A name in `pcam_utils.data.layouts.LAYOUTS`, such as 'pcam', 'kaggle', 'classes' or 'images'.
     splits : dict of str to Patches
     classes : tuple of str
-        What the labels 0 and 1 mean; more than two are those of a folder whose patches have no labels here.
+        What the labels 0 and 1 mean. If there are more than two, they are folders whose patches have no labels here.
     fit : str or None
         What was done with images of another size.
     notes : tuple of str
@@ -65,9 +65,9 @@ class Data:
         return self.splits[name]
 
     def default_split(self, *, labelled: bool = False) -> str:
-        """Name the split to work on where nobody names one; whether it is there, `split` tells.
+        """Name the split to work on if nobody names one. It need not be there; `split` tells whether it is.
 
-        It is all of a folder without splits; else 'test', or 'valid' where labels are needed and 'test' has none.
+        A folder without splits is taken whole. Else it is 'test', or 'valid' if labels are needed and 'test' has none.
         """
         if "images" in self.splits:
             return "images"
@@ -81,14 +81,14 @@ class Data:
 
 
 def sample_folder() -> Path:
-    """Where the simulated sample is looked for, and written by lessons: data/sample beside the notebooks."""
+    """Give the place where the simulated sample is looked for, and where lessons write it: data/sample."""
     return workspace() / "data" / "sample"
 
 
 def find_data() -> Path:
     """Find the data that are at hand: `PCAM_DATA`, Kaggle's input, `data/pcam`, or the simulated sample.
 
-    Nothing is written; lessons call `pcam_utils.simulated.find_or_make_data`, which writes the sample at need.
+    Nothing is written here. Lessons call `pcam_utils.simulated.find_or_make_data`, which writes the sample if needed.
 
     Returns
     -------
@@ -127,21 +127,21 @@ def open_data(
     overlap: bool = False,
     progress: bool = True,
 ) -> Data:
-    """Open a folder of patches; its layout is recognised.
+    """Open a folder of patches. Its layout is recognised by itself.
 
     Parameters
     ----------
     folder : path
     only : collection of str, optional
-        Open these splits alone, where the layout has splits: spares unpacking the others.
+        If the layout has splits, open only these, so that the others need not be unpacked.
     fit : {None, 'resize', 'crop'}
         What to do with images of another size than 96×96 pixels: refuse them, resize them, or cut out the centre.
     labels : path, optional
-        CSV with the columns id and label: labels of a split that has none of its own.
+        CSV with the columns id and label, for a split that has no labels of its own.
     positive : str, optional
         Name of the class folder whose patches get label 1; all others get 0. Needed where the names do not say it.
     overlap : bool
-        Where a table and the images do not cover each other, use what both have; refused if left out.
+        If a table and the images do not cover each other, use what both have. Without this, such data are refused.
     progress : bool
         Show a bar where packing images or unpacking archives takes more than two seconds.
 
@@ -202,9 +202,9 @@ def _open(folder: Path, only: Collection[str], fit: str | None, ask: Ask) -> Dat
 
 
 def _recognise(listing: Listing) -> tuple[Layout, Listing, list[str]]:
-    """The layout of a folder, or of the one folder in it, where an archive's or a library's own folder wraps it.
+    """Recognise the layout of a folder, or of the single folder in it (archives and libraries add such a folder).
 
-    Also gives what is left out around that one.
+    In that case, also say what is left out around the single folder.
     """
     for layout in LAYOUTS:
         if layout.recognise(listing):
@@ -223,7 +223,7 @@ def _recognise(listing: Listing) -> tuple[Layout, Listing, list[str]]:
 
 
 def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: Ask, left_out: list[str]) -> Patches:
-    """Decode the pictures of one split, or find them decoded, and make them `Patches`."""
+    """Decode the pictures of one split, or find them already decoded, and make `Patches` of them."""
     ids = require_unique(split.ids, listing.root)
     slides = split.slides if split.slides is not None else _slides(listing, name, ids.tolist(), ask)
     known = [row for row in range(len(ids)) if slides is None or slides[row] is not None]
@@ -249,7 +249,7 @@ def _packed(listing: Listing, name: str, split: Pictures, fit: str | None, ask: 
 
 
 def _slides(listing: Listing, name: str, ids: list[str], ask: Ask) -> list[str | None] | None:
-    """The slide of each picture, from slides.csv (id,slide) or from the table that Kagglers share (id,wsi)."""
+    """Give the slide of each picture, from slides.csv (id,slide) or from the table that Kagglers share (id,wsi)."""
     file = listing.find("slides.csv", "patch_id_wsi_full.csv", "patch_id_wsi.csv")
     if file is None:
         return None
@@ -266,7 +266,7 @@ def _slides(listing: Listing, name: str, ids: list[str], ask: Ask) -> list[str |
 
 
 def _with_labels(data: Data, path: str | os.PathLike, overlap: bool) -> Data:
-    """Give the labels in the table `path` to the unlabelled split whose ids it names."""
+    """Give labels to the split that has none and whose ids the table `path` names."""
     labels = read_labels(path)
     without = [patches for patches in data.splits.values() if patches.labels is None]
     if not without:

@@ -1,4 +1,4 @@
-"""Splits labelled patches into a part to train on and a part to choose by, without leaking where that can be known."""
+"""Splits labelled patches into a part to train on and a part to choose by, without a leak if slides are known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_RANDOM = (
 
 @dataclass(frozen=True)
 class Split:
-    """Two parts of the labelled data, and a sentence on how they were made and what that risks."""
+    """Two parts of the labelled data, and a sentence that says how they were made and what may be wrong with them."""
 
     train: Patches
     valid: Patches
@@ -37,7 +37,7 @@ class Split:
 def train_valid(data: Data, *, fraction: float = 0.2, seed: int = 0, progress: bool = True) -> Split:
     """Give the patches to train on and those to choose by.
 
-    These are the source's own splits, where both are there. Otherwise the training patches are split: by slide where
+    If the source has both splits, these are taken. Otherwise the training patches are split. This is done by slide if
     slides are known, and else at random, stratified, with exact repeats kept on one side.
 
     Parameters
@@ -130,7 +130,7 @@ def by_group(
     if rarer < 2:
         raise InputError("Each class needs at least two patches to be split; add more.")
     most = min(round(1 / fraction), len(np.unique(groups)), rarer)
-    for folds in range(most, 1, -1):  # larger parts where slides hold one class each, and there are few
+    for folds in range(most, 1, -1):  # try larger parts, for few slides that hold one class each
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         for _, chosen in splitter.split(np.zeros(len(labels)), labels, groups):
             part = np.isin(np.arange(len(labels)), chosen)

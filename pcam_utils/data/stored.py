@@ -1,4 +1,4 @@
-"""Opens patches that lie in arrays, in HDF5 or npz files, and says what truly is the matter where that fails."""
+"""Opens patches that lie in arrays, in HDF5 or npz files. If that fails, it says what the true reason is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyEr
 
 
 def open_dataset(path: Path, name: str, row_shape: tuple[int, ...]) -> FileRows | h5py.Dataset:
-    """Open one HDF5 dataset, past HDF5 where its bytes lie in one piece: faster, and safe across processes."""
+    """Open one HDF5 dataset. If its bytes lie in one piece, they are read without HDF5, which is faster and safer."""
     file = _open_file(path)
     if name not in file:
         raise InputError(
@@ -62,7 +62,7 @@ def _open_file(path: Path) -> h5py.File:
 
 
 def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
-    """Refuse a dataset that is packed in a way that this h5py does not know; the file itself is whole."""
+    """Refuse a dataset that is packed in a way that this h5py does not know. The file itself is whole."""
     packing = dataset.id.get_create_plist()
     filters = [packing.get_filter(place) for place in range(packing.get_nfilters())]
     if not all(h5py.h5z.filter_avail(code) for code, *_ in filters):
@@ -89,7 +89,7 @@ def archive_names(path: Path) -> list[str]:
 
 
 def open_archived(path: Path, name: str) -> Rows:
-    """Patches in an npz file: read from the file row by row if it is not compressed, else into memory."""
+    """Open patches in an npz file. They are read row by row if the file is not compressed, and else into memory."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             version = np.lib.format.read_magic(member)
@@ -121,7 +121,7 @@ def read_archived(path: Path, name: str) -> NDArray[Any]:
 
 
 def _begin_of(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: after its own header, whose lengths the archive's index does not repeat."""
+    """Find where a member's bytes begin: after its own header, whose length does not stand in the archive's index."""
     with open(path, "rb") as file:
         file.seek(info.header_offset + 26)
         name, extra = np.frombuffer(file.read(4), "<u2")

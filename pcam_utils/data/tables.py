@@ -1,4 +1,4 @@
-"""Reads the CSV tables that come with patches, and joins them to patches by id: never by position, never in silence."""
+"""Reads the CSV tables that come with patches. It joins them to patches by id, never by position, and reports gaps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, reason
 
-#: Pictures that are read; a table may name them with it, or without.
+#: Suffixes of pictures that can be read. A table may name a picture with its suffix or without.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> dict[str, list[str]]:
-    """The named columns of a table with at least one row; `InputError` says in one sentence what is wrong.
+    """Read the named columns of a table with at least one row. `InputError` says in one sentence what is wrong.
 
-    Columns may be parted by commas, semicolons (Excel in much of Europe) or tabs; their names may be in capitals.
+    Columns may be separated by commas, semicolons (Excel in much of Europe) or tabs. Their names may be in capitals.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -46,20 +46,20 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> dict[str, list[
 
 
 def read_keyed(path: str | os.PathLike, value: str) -> dict[str, str]:
-    """A column of a table by its column id, which must be unique."""
+    """Read a column of a table as a dict with the keys of the column id, which must be unique."""
     columns = read_csv(path, ("id", value))
     require_unique(columns["id"], path)
     return dict(zip(columns["id"], columns[value]))
 
 
 def read_labels(path: str | os.PathLike) -> dict[str, int]:
-    """Label, 0 or 1, of each id in a table of id,label."""
+    """Read the label, 0 or 1, of each id in a table of id,label."""
     found = read_keyed(path, "label")
     return dict(zip(found, check_labels(found.values(), path)))
 
 
 def check_labels(labels: Any, path: str | os.PathLike) -> list[int]:
-    """Labels of a table as numbers; refuses all but 0 and 1, which may be written as 0.0 and 1.0."""
+    """Give the labels of a table as numbers. Only 0 and 1 are accepted, which may be written as 0.0 and 1.0."""
     number = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
     for line, label in enumerate(labels, start=2):
         if label not in number:
@@ -68,7 +68,7 @@ def check_labels(labels: Any, path: str | os.PathLike) -> list[int]:
 
 
 def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArray[np.float32]:
-    """Read what `pcam predict` wrote: the probability of each of these patches, from a table of id,label.
+    """Read the probability of each of these patches from a table of id,label that `pcam predict` wrote.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def read_probabilities(path: str | os.PathLike, ids: NDArray[np.str_]) -> NDArra
 
 
 def join(ids: Sequence[str], table: Mapping[str, Any]) -> list[Any]:
-    """What a table says of each id, None where it says nothing; it may name pictures with their suffix.
+    """Give what a table says of each id, or None if it says nothing. It may name pictures with their suffix.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def join(ids: Sequence[str], table: Mapping[str, Any]) -> list[Any]:
 
 
 def require_unique(ids: Sequence[str], where: str | os.PathLike) -> NDArray[np.str_]:
-    """Give the ids as an array, or refuse them with `InputError` if one occurs twice or cannot be written as text."""
+    """Give the ids as an array. Raise `InputError` if an id occurs twice or cannot be written as text."""
     try:
         "\n".join(ids).encode()
     except UnicodeEncodeError as error:
