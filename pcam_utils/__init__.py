@@ -4,7 +4,7 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-# A name is imported once it is used: the package itself must neither need a Keras backend nor wait for one.
+# A name is imported when it is first used. So to import the package needs no Keras backend, and does not wait for one.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -14,7 +14,7 @@ keras = load_keras()
 
 
 class ImageNetFile(NamedTuple):
-    """Keras's own file of ImageNet weights: the name it has in Keras's cache, where it is fetched from, its MD5."""
+    """Keras's own file of ImageNet weights: its name in Keras's cache, its address, and its MD5."""
 
     name: str
     address: str
@@ -30,7 +30,7 @@ class Backbone:
     make : callable
         Takes `input_shape`, `include_top` and `weights` as Keras's applications do, and gives a keras.Model.
     scaling : callable
-        Gives the layer that turns 0 to 255 into what the backbone expects.
+        Gives the layer that scales pixels of 0 to 255 to what the backbone expects.
     imagenet : ImageNetFile, optional
         None if there are no such weights.
     """

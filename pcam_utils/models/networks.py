@@ -17,8 +17,8 @@ from . import shipped
 from .backbones import BACKBONES, keras
 from .starts import SHIPPED, choose_start, load_backbone
 
-#: Momentum of the moving averages in batch normalisation. NASNetMobile's own 0.9997 needs some 10,000 steps before
-#: inference sees anything but the initial values; a random start has to be quicker still than a pretrained one.
+#: Momentum of the moving averages in batch normalisation. With NASNetMobile's own 0.9997, it takes some 10,000 steps
+#: until inference sees anything but the initial values. A random start has to be even quicker than a pretrained one.
 BATCHNORM_MOMENTUM = {"random": 0.9, "pretrained": 0.99}
 
 #: The layers whose outputs each head joins.
@@ -45,12 +45,12 @@ def build_model(
     backbone : str
         A name in `pcam_utils.models.backbones.BACKBONES`.
     weights : 'auto', 'imagenet', 'pcam', 'none', or path
-        Where the backbone starts. 'auto' is ImageNet if it is cached or can be had, else 'pcam' for NASNetMobile, the
-        weights that come with this package (docs/model_card.md), else 'none', which is random. A path is a file of
-        weights for this backbone.
+        Where the backbone starts. 'pcam' are the weights that come with this package (docs/model_card.md), and 'none'
+        is a random start. 'auto' takes ImageNet's weights if they are cached or can be downloaded, else 'pcam' for
+        NASNetMobile, and else 'none'. A path is a file of weights for this backbone.
     head : {'article', 'average'}
-        'article' joins global max pooling, global average pooling and all features, as the 2019 article did;
-        'average' takes the global average alone.
+        'article' joins global max pooling, global average pooling and all features, as the 2019 article did.
+        'average' takes only the global average.
     dropout : float
         Share of the head's inputs that is dropped in training, from 0 to below 1.
     say : callable
@@ -85,7 +85,7 @@ def build_model(
     pooled = [getattr(keras.layers, pool)()(features) for pool in HEADS[head]]
     x = keras.layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    # float32 whatever the precision of the rest: half precision rounds probabilities near 0 and 1 away.
+    # It is float32 even if the rest is not, because half precision rounds probabilities near 0 and 1 away.
     tumour = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="tumour")(x)
     return set_xla(keras.Model(patches, tumour, name=f"pcam_{backbone.lower()}"))
 
@@ -93,19 +93,19 @@ def build_model(
 def freeze(model: Any, train_fraction: float) -> Any:
     """Choose how much of the backbone trains, counted from its top.
 
-    Batch normalisation in the frozen part runs in inference mode, with the averages it came with.
+    Batch normalisation in the frozen part runs in inference mode, with the averages that it brought along.
 
     Parameters
     ----------
     model : keras.Model
         From `build_model`.
     train_fraction : float
-        0 trains the head alone, 1 everything.
+        0 trains only the head, 1 everything.
 
     Returns
     -------
     keras.Model
-        The same model; compile it again before training.
+        The same model. Compile it again before training.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def set_batchnorm_momentum(model: Any, momentum: float) -> Any:
 
 
 def load_model(path: str | Path) -> Any:
-    """Load a whole classifier, or say in one sentence why it cannot be used.
+    """Load a whole classifier. If it cannot be used, the error says why in one sentence.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def load_model(path: str | Path) -> Any:
     Raises
     ------
     InputError
-        If there is no such file, or it holds no such model: also where it is not known how it wants its pixels scaled.
+        If there is no such file, or no such model in it, or if it is not known how the model wants its pixels scaled.
 
     Examples
     --------
@@ -187,7 +187,7 @@ def load_model(path: str | Path) -> Any:
 
 
 def _is_whole(path: Path) -> bool:
-    """True for a .keras file (a ZIP archive) all of which is there: then the fault is not the file's."""
+    """True for a complete .keras file (a ZIP archive). Then the file is not at fault."""
     try:
         with zipfile.ZipFile(path) as archive:
             return "config.json" in archive.namelist() and archive.testzip() is None
@@ -196,7 +196,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _fault(model: Any) -> str | None:
-    """Why a model cannot be given raw patches and be taken at its word, and the way out; None if it can."""
+    """Say why a model cannot take raw patches and give probabilities, and what to do. Give None if it can."""
     takes, gives = (getattr(model, side, None) for side in ("input_shape", "output_shape"))
     if isinstance(getattr(model, "output", None), dict):
         gives = "named outputs"
@@ -231,7 +231,7 @@ def _fault(model: Any) -> str | None:
 
 
 def _takes_raw(model: Any) -> bool:
-    """True if it takes whole numbers, or scales before its first layer that has learned anything (or by arithmetic)."""
+    """True if a model takes whole numbers, or scales its input (or computes with it) before any layer with weights."""
     if "float" not in str(model.inputs[0].dtype):
         return True
     for step in _steps(model):
@@ -247,7 +247,7 @@ def _takes_raw(model: Any) -> bool:
 
 
 def _steps(model: Any) -> list[Any]:
-    """Its layers, and arithmetic between them, in order."""
+    """List a model's layers, and the arithmetic between them, in order."""
     return list(getattr(model, "operations", None) or model.layers)
 
 

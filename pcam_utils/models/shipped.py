@@ -16,12 +16,12 @@ from ..errors import InputError, reason
 
 FOLDER = Path(__file__).with_name("weights")
 RECORD, WEIGHTS, SEEN = "nasnetmobile_pcam.json", "nasnetmobile_pcam.npz", "nasnetmobile_pcam_seen.npz"
-_FIELDS = 3  #: a look at a patch is the mean colour of 3×3 fields
-_NEAR = 2  #: looks that differ by no more, on a scale of 255, are taken for the same patch, recompressed or not
+_FIELDS = 3  #: the look of a patch is the mean colour of 3×3 fields
+_NEAR = 2  #: looks that differ by no more than this, on a scale of 255, count as one patch, recompressed or not
 
 
 def read_record(folder: str | Path = FOLDER) -> dict[str, Any]:
-    """What is known of the shipped classifier: its runs, temperature, operating point, and checksums.
+    """Read what is known of the shipped classifier: its runs, temperature, operating point, and checksums.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def read_weights(folder: str | Path = FOLDER) -> list[np.ndarray]:
 
 
 def look(images: np.ndarray) -> np.ndarray:
-    """What a patch looks like from afar: the mean colours of 3×3 fields, much the same before and after JPEG.
+    """Say what patches look like from afar: the mean colours of 3×3 fields. JPEG hardly changes them.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def seen_in_training(patches: Patches, folder: str | Path = FOLDER) -> np.ndarra
     Returns
     -------
     (N,) bool
-        A few in a thousand are mistaken; blank patches are never counted, as they all look alike.
+        A few in a thousand are wrong. Blank patches are never counted, since they all look alike.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def unseen_first(patches: Patches, number: int, seed: int = 0, folder: str | Pat
     ----------
     patches : Patches
     number : int
-        How many to draw; fewer where there are not as many.
+        How many to draw. If there are not as many, fewer are drawn.
     seed : int
 
     Returns

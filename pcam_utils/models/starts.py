@@ -1,4 +1,4 @@
-"""Where a backbone starts: from ImageNet's weights, the package's, a file's, or at random."""
+"""Gives a backbone its start: ImageNet's weights, the package's, those of a file, or random ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose_start(
 ) -> str:
     """Turn 'auto' into the start that can be had: 'imagenet' if cached or downloaded now, else 'pcam', else 'none'.
 
-    The variable `PCAM_WEIGHTS` takes the place of 'auto', so that what depends on the network can be made not to.
+    If the variable `PCAM_WEIGHTS` is set, it is used in place of 'auto'. So a result need not depend on the internet.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _from_imagenet(backbone: Backbone, file: ImageNetFile, name: str, say: Calla
 
 def _load_file(core: Any, name: str, path: Path) -> None:
     try:
-        # Keras takes what fits and leaves the rest of a larger network's file without a word.
+        # From the file of a larger network, Keras would take what fits and silently leave the rest.
         if _count_arrays(path) != len(core.weights):
             raise ValueError("another number of arrays")
         core.load_weights(path)
@@ -150,7 +150,7 @@ def _count_arrays(path: Path) -> int:
 
 
 def _get_imagenet(file: ImageNetFile | None) -> str | None:
-    """See to it that the whole file is where Keras looks for it; gives back why that cannot be, else None."""
+    """Make sure that the whole file is where Keras looks for it. If that is not possible, give back why."""
     if file is None:
         return "there are none"
     path = keras_home() / "models" / file.name
@@ -159,16 +159,16 @@ def _get_imagenet(file: ImageNetFile | None) -> str | None:
             return None
         import requests
 
-        # Asked first and with little patience: the download itself waits and tries again.
+        # We ask first, with little patience, because the download itself would wait and try again.
         requests.head(file.address, timeout=5).raise_for_status()
         fetch(file.address, path, PcamFile(None, file.md5))
-    except (OSError, InputError) as error:  # of the disk, the network, its certificates, a proxy
+    except (OSError, InputError) as error:  # of the disk, the network, its certificates or a proxy
         return _innermost(error)
     return None
 
 
 def _innermost(error: BaseException) -> str:
-    """What the first of several errors within each other says, in one line: requests wraps what urllib3 wraps."""
+    """Give in one line what the innermost error says, since requests wraps errors that urllib3 has wrapped."""
     inside = [part for part in (*error.args, getattr(error, "reason", None)) if isinstance(part, BaseException)]
     if inside:
         return _innermost(inside[0])

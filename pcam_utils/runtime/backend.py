@@ -1,4 +1,4 @@
-"""Starts Keras on a backend, and sets the seed, the precision and what makes TensorFlow quicker."""
+"""Starts Keras on a backend, sets the seed and the precision, and makes TensorFlow quicker."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def load_keras() -> Any:
-    """Import Keras on the backend that was chosen, else on the one that is there: TensorFlow, or JAX.
+    """Import Keras on the backend that was chosen. If none was, take the one that is installed: TensorFlow, or JAX.
 
-    Chosen, as Keras has it, by the variable `KERAS_BACKEND`, or else in `keras.json` (in `KERAS_HOME` or `~/.keras`).
+    A backend is chosen as always with Keras: by the variable `KERAS_BACKEND`, or else in `keras.json` (in `KERAS_HOME`
+    or `~/.keras`).
 
     Returns
     -------
     module
-        `keras`; as it is, if it was imported already.
+        `keras`. If it was imported already, it stays as it is.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def load_keras() -> Any:
             )
         return loaded
     os.environ["KERAS_BACKEND"] = _choose_backend()
-    if "KERAS_HOME" in os.environ:  # Keras follows no ~ there, but makes a folder of that name
+    if "KERAS_HOME" in os.environ:  # Keras does not follow a ~ there, but makes a folder with that name
         os.environ["KERAS_HOME"] = str(keras_home())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
     with _held_stderr():
@@ -77,7 +78,7 @@ def _choose_backend() -> str:
     if wanted and wanted not in installed:
         raise InputError(f"KERAS_BACKEND is '{wanted}', {here}.")
     wanted = wanted or config.get("backend", installed[0])
-    if wanted not in installed and config == _KERAS_OWN:  # nobody chose: Keras writes this file when it first starts
+    if wanted not in installed and config == _KERAS_OWN:  # nobody chose it: Keras writes this file when it first starts
         warnings.warn(f"{path} names tensorflow, as Keras writes it by itself, {here}, so that is used.", stacklevel=3)
         return installed[0]
     if wanted not in installed:
@@ -86,7 +87,7 @@ def _choose_backend() -> str:
 
 
 def keras_home() -> Path:
-    """Where Keras keeps its settings and what it downloads: `KERAS_HOME`, else .keras in a home that can be written."""
+    """Give the folder of Keras's settings and downloads: `KERAS_HOME`, else .keras in a home that can be written."""
     if "KERAS_HOME" in os.environ:
         return user_path(os.environ["KERAS_HOME"])
     home = os.path.expanduser("~")
@@ -94,7 +95,7 @@ def keras_home() -> Path:
 
 
 def _read_keras_json() -> tuple[Path, dict[str, Any]]:
-    """Path and content of Keras's own settings; empty where there are none, or none that Keras would take up."""
+    """Give the path and content of Keras's own settings. The content is empty if Keras would not use any."""
     path = keras_home() / "keras.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -130,19 +131,19 @@ def prepare(
         Mixed precision halves what a step keeps in memory: float16 on a T4, bfloat16 on newer GPUs. Whether it saves
         time there was not measured; on a CPU it costs time.
     deterministic : bool
-        Use only operations that give the same bits each time. A GPU needs that for two runs to be equal. On a CPU runs
-        were equal without it wherever we compared, and in TensorFlow it nearly doubles the time of a step.
+        Use only operations that give the same bits each time. On a GPU, two runs are equal only with this. On a CPU
+        they were equal without it wherever we compared, and in TensorFlow it nearly doubles the time of a step.
     tune : bool
-        Make TensorFlow quicker in this process: its threads, memory that was freed, and what it does before the first
-        step; and let it take a GPU's memory as it needs it, so that another notebook can use that GPU, too. False
-        leaves all of it alone. On JAX there is nothing to tune.
+        Make TensorFlow quicker in this process. This sets its threads, keeps memory that was freed, and shortens what
+        it does before the first step. It also lets TensorFlow take a GPU's memory only as it needs it, so that another
+        notebook can use that GPU, too. False changes nothing. On JAX there is nothing to tune.
     say : callable
         Told, in one line, what was tuned.
 
     Raises
     ------
     InputError
-        If the seed or the precision makes no sense.
+        If the seed or the precision cannot be used.
 
     Examples
     --------
@@ -185,10 +186,10 @@ def _forbid_what_varies(backend: str) -> None:
 
 
 def uses_xla() -> bool:
-    """True where XLA compiles whole networks: on JAX, which is made for that.
+    """True if XLA is to compile whole networks. That is so on JAX, which is made for it.
 
-    On TensorFlow it takes long, for each network and each shape of a batch. Keras does it there as soon as a GPU is
-    listed, for every model that was not told otherwise, and even for a plain `predict`.
+    On TensorFlow it takes long to compile each network for each shape of a batch. Yet as soon as a GPU is listed, Keras
+    does so for every model that was not told otherwise, and even for a plain `predict`.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def uses_xla() -> bool:
 
 
 def set_xla(model: Any) -> Any:
-    """Tell a model whether XLA compiles it, so that Keras need not decide; gives back the same model."""
+    """Tell a model whether XLA compiles it, so that Keras does not decide it. Give back the same model."""
     model.jit_compile = uses_xla()
     return model
 
@@ -207,9 +208,9 @@ def set_xla(model: Any) -> Any:
 def compiled(function: Callable) -> Any:
     """Compile a pure function of arrays with XLA, whatever the backend.
 
-    Inside TensorFlow's graph it becomes a single operation: many small ones in a row are several times faster so, also
-    on a CPU, where XLA does not suit whole networks. Where XLA has no GPU library to compile with, as in some conda
-    environments, it stays a plain graph, and a warning says so once.
+    Inside TensorFlow's graph the function becomes a single operation. That makes many small operations in a row several
+    times faster, also on a CPU, where XLA does not suit whole networks. In some conda environments XLA lacks a GPU
+    library that it needs. Then the function stays a plain graph, and a warning says so once.
 
     Examples
     --------
@@ -227,7 +228,7 @@ def compiled(function: Callable) -> Any:
 
 @cache
 def _xla_compiles() -> bool:
-    """True if XLA can compile for the device that TensorFlow uses here; else it is said why not."""
+    """True if XLA can compile for the device that TensorFlow uses here. If not, a warning says why."""
     import tensorflow as tf
 
     if not tf.config.list_physical_devices("GPU"):
@@ -249,7 +250,7 @@ def _xla_compiles() -> bool:
 
 
 def as_graph(function: Callable) -> Any:
-    """Make TensorFlow run a function as a graph, without its Python; JAX's own functions stay as they are."""
+    """Make TensorFlow run a function as a graph, without Python. On JAX the function stays as it is."""
     if load_keras().backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -259,17 +260,18 @@ def as_graph(function: Callable) -> Any:
 
 @contextmanager
 def _held_stderr() -> Iterator[None]:
-    """Hold back what is written to stderr; show it if the block fails, even if it ends the process.
+    """Hold back what is written to stderr. Show it if the block fails, even if the failure ends the process.
 
-    TensorFlow's libraries greet past Python, and before they look at TF_CPP_MIN_LOG_LEVEL. So another process holds
-    what they say: it is stopped if all went well, and else writes it out once this one lets go of the pipe, or is gone.
+    TensorFlow's libraries print greetings without Python, and before they look at TF_CPP_MIN_LOG_LEVEL. So another
+    process holds what they print. If all goes well, that process is stopped. Else it prints what it holds as soon as
+    this process closes the pipe, or is gone.
     """
     hold = [sys.executable or "", "-ISc", "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"]
     try:
         kept = os.dup(2)
-        # A session of its own: Ctrl-C is meant for this process, and must not lose what the other holds.
+        # It gets a session of its own: Ctrl-C is meant for this process, and must not lose what the other one holds.
         holder = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
-    except OSError:  # there is no stderr, as under pythonw, or no other process can be had
+    except OSError:  # there is no stderr (as under pythonw), or no other process can be started
         yield
         return
     with holder:  # closes the pipe at the end, and waits
@@ -283,9 +285,9 @@ def _held_stderr() -> Iterator[None]:
 
 
 def _keep_freed_memory() -> list[str]:
-    """Stop glibc from giving each step's large arrays back to the system, only to ask for them again.
+    """Stop glibc from giving each step's large arrays back to the system, since the next step needs them again.
 
-    On a CPU, TensorFlow's executor otherwise spends a third of each training step on half a million page faults.
+    Without this, TensorFlow's executor spends a third of each training step on half a million page faults (on a CPU).
     """
     with suppress(OSError, AttributeError, TypeError):  # another system, or another C library
         libc = ctypes.CDLL(None)
@@ -295,9 +297,9 @@ def _keep_freed_memory() -> list[str]:
 
 
 def _leave_graphs(tf: Any) -> list[str]:
-    """On a CPU, switch off Grappler's meta-optimizer: it costs some ten seconds before the first step, for nothing.
+    """On a CPU, switch off Grappler's meta-optimizer. It takes some ten seconds before the first step, for no gain.
 
-    On a GPU it stays: there it may order a network's arrays in another way. What that is worth was not measured.
+    On a GPU it stays on. There it may put a network's arrays into another order; what that gains was not measured.
     """
     if tf.config.list_physical_devices("GPU"):
         return []
@@ -306,18 +308,18 @@ def _leave_graphs(tf: Any) -> list[str]:
 
 
 def _let_memory_grow(tf: Any) -> list[str]:
-    """Keep TensorFlow from taking all memory of each GPU at once, which leaves none to other processes."""
+    """Keep TensorFlow from taking all memory of each GPU at once, which would leave none for other processes."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except (RuntimeError, ValueError):  # in use already, by what came before; or of a kind that knows no such thing
+        except (RuntimeError, ValueError):  # the GPU is in use already, or is of a kind that has no such setting
             return []
     return ["a GPU's memory is taken as it is needed"] if gpus else []
 
 
 def _set_threads(tf: Any) -> list[str]:
-    """On two cores, compute two operations at a time on one thread each: a step takes an eighth less time."""
+    """On two cores, compute two operations at a time, each on one thread. Then a step takes an eighth less time."""
     if os.cpu_count() == 2:
         with suppress(RuntimeError):  # TensorFlow has started already, and its threads with it
             tf.config.threading.set_intra_op_parallelism_threads(1)

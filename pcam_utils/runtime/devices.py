@@ -1,4 +1,4 @@
-"""Knows the devices that compute: is there a GPU, what to click to get one, and how a batch is spread over several."""
+"""Knows the devices: whether there is a GPU, how to get one, and how to spread a batch over several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import InputError
 from .backend import load_keras
 from .places import where
 
-SEVERAL_DEVICES_KERAS = (3, 10)  #: equal from here on; with 3.3 and 3.7, losses differ from those of one device
+SEVERAL_DEVICES_KERAS = (3, 10)  #: from here on, several devices learn what one does; with 3.3 and 3.7 losses differ
 
 
 def has_gpu() -> bool:
@@ -31,7 +31,7 @@ def has_gpu() -> bool:
 
 
 def gpu_hint() -> str:
-    """One sentence: there is a GPU, or what to click to get one.
+    """Say in one sentence that there is a GPU, or what to click to get one.
 
     Examples
     --------
@@ -59,8 +59,8 @@ def gpu_hint() -> str:
 def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     """Spread training over the first devices of this machine: GPUs if there are any, else what the backend calls CPUs.
 
-    Each step's batch is divided among them, by the backend's own engine: `tf.distribute.MirroredStrategy` or Keras's
-    `DataParallel` on JAX.
+    The backend's own engine divides each step's batch among them. This is `tf.distribute.MirroredStrategy` on
+    TensorFlow, and Keras's `DataParallel` on JAX.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     Returns
     -------
     callable
-        Makes a context; build and compile the model in such contexts. On JAX the devices serve the whole process.
+        Makes a context. Build and compile the model in such contexts. On JAX the devices serve the whole process.
 
     Raises
     ------

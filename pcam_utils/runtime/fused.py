@@ -1,4 +1,4 @@
-"""Adam and batch normalisation as one TensorFlow operation each, so that a large network's first step starts sooner."""
+"""Adam and batch normalisation as single TensorFlow operations, so that a large network's first step starts sooner."""
 
 # Before its first step, TensorFlow turns a network into a graph, one Python call for each operation. NASNetMobile has
 # 192 batch normalisations and 742 arrays to train. Keras spells out each normalisation (some 50 operations with its
@@ -21,8 +21,8 @@ keras = load_keras()
 class FusedAdam(keras.optimizers.Adam):  # type: ignore[name-defined]  # Keras has no types
     """Keras's Adam, with TensorFlow's `ResourceApplyAdam` for the update of each array.
 
-    It takes the arguments of `keras.optimizers.Adam`, keeps the same variables in the same order and computes by the
-    same formulas. On JAX, with `amsgrad`, in half precision and for sparse gradients it is Keras's own.
+    It takes the arguments of `keras.optimizers.Adam`, keeps the same variables in the same order, and computes by the
+    same formulas. On JAX, with `amsgrad`, in half precision and for sparse gradients it works as Keras's own Adam.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[name-defined]  # Keras h
     _shared: Callable[[Any], dict[str, Any]] | None = None
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables; the powers of both betas are computed once, not for each of them."""
+        """Update the variables. The powers of both betas are computed once, and not anew for each variable."""
         self._shared = cache(self._numbers)
         try:
             super().apply(grads, trainable_variables)
@@ -92,10 +92,10 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[name-defined]  # Keras h
 def fused_batch_norm() -> Iterator[None]:
     """Make batch normalisation one operation, `FusedBatchNormV3`, in every training step that is traced inside.
 
-    Keras traces a training step in the first `fit` after `compile`, so the context must surround `fit`. On leaving it,
-    `keras.layers.BatchNormalization` is what it was. Saved models do not know of it. Some layers stay Keras's own:
-    those of no image, with an axis that is not the last, without scale or centre, with a mask, synchronised,
-    renormalising or in float64. On JAX all of them do.
+    Keras traces a training step in the first `fit` after `compile`, so the context must surround `fit`. When it ends,
+    `keras.layers.BatchNormalization` is as it was before. Saved models are not changed by it. Some layers keep Keras's
+    own way: those whose input is not an image, those with an axis that is not the last, without scale or centre, with a
+    mask, synchronised, renormalising, or in float64. On JAX all layers keep it.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def fused_batch_norm() -> Iterator[None]:
 
 
 def _fused(own: Callable) -> Callable:
-    """The layer's `call` with one operation where that suits, else its own."""
+    """Give the layer's `call` with the single operation if that suits the layer, and else its own."""
     import tensorflow as tf
 
     @wraps(own)
@@ -129,15 +129,15 @@ def _fused(own: Callable) -> Callable:
             suits = False
         if not suits:
             return own(self, inputs, training=training, mask=mask)
-        # Weights and sums are float32 whatever the layer's precision, as with Keras: those of half precision overflow.
-        # What is normalised stays as it is: casting it and its gradient there and back took four operations a layer.
+        # Weights and sums are float32 whatever the layer's precision, as in Keras: in half precision they overflow. The
+        # input keeps its precision: to cast it and its gradient there and back took four operations a layer.
         x = keras.ops.convert_to_tensor(inputs)
         gamma, beta, old_mean, old_variance = (keras.ops.cast(array, "float32") for array in weights)
         out, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
         )
         values = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-        variance *= (values - 1) / values  # TensorFlow's is that of a sample, Keras's that of the batch
+        variance *= (values - 1) / values  # TensorFlow gives the variance of a sample, Keras that of the batch
         self.moving_mean.assign(old_mean + (mean - old_mean) * (1 - momentum))
         self.moving_variance.assign(old_variance + (variance - old_variance) * (1 - momentum))
         return keras.ops.cast(out, precision)

@@ -1,4 +1,4 @@
-"""Knows where the course runs and keeps its results, and the versions worth writing down."""
+"""Knows where the course runs, where it keeps its results, and which versions are worth writing down."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def where() -> str:
 
 
 def workspace() -> Path:
-    """The course's folder, relative to here: lessons that run in its `notebooks` folder find what lies beside it."""
+    """Give the course's folder, relative to here: lessons in its `notebooks` folder find what lies beside that."""
     return Path("..") if Path.cwd().name == "notebooks" else Path(".")
 
 
 def results_folder(folder: str | os.PathLike | None = None) -> Path:
-    """The folder that lessons keep things in, made if need be: the one named, else `PCAM_OUT`, else build/course.
+    """Give the folder for the lessons' results: the one named, else `PCAM_OUT`, else build/course. Make it if needed.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
     Raises
     ------
     InputError
-        If it is on a Drive that is not mounted: what is written there would be lost with the machine.
+        If it is on a Drive that is not mounted. Files written there would be lost with the machine.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
 
 
 def version_line() -> str:
-    """The versions that differ most often between two people who compare results, in one line.
+    """Give in one line the versions that most often differ between two people who compare results.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def version_line() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result, for the record of a run.
+    """Give the versions of all that decides a result, for the record of a run.
 
     Returns
     -------

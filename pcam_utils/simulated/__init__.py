@@ -1,4 +1,4 @@
-"""Tissue that no patient had, and the sample cut from it."""
+"""Simulated tissue, which comes from no patient, and the sample that is cut from it."""
 
 import lazy_loader
 

@@ -10,12 +10,12 @@ TILE = 400  # pixels
 def smooth_noise(rng, size, scale):
     """A random field of mean 0 and spread 1 that changes over some ``scale`` pixels."""
     if scale < 8:
-        # A tile of fine texture, repeated further apart than a patch is wide: four times as fast.
+        # A tile of fine texture is repeated, further apart than a patch is wide. That is four times as fast.
         tile = rng.standard_normal((TILE, TILE), np.float32)
         tile = ndimage.gaussian_filter(tile, scale, mode="wrap") / _spread_left(scale)
         times = -(-size // TILE)
         return np.tile(tile, (times, times))[:size, :size]
-    # Coarse noise stretched: as smooth, and many times faster than a wide filter.
+    # Coarse noise is stretched: that is as smooth as a wide filter, and many times faster.
     step = scale / 3
     coarse = rng.standard_normal((int(size / step) + 8,) * 2, np.float32)
     coarse = ndimage.gaussian_filter(coarse, 3, mode="wrap") / _spread_left(3)
@@ -27,7 +27,7 @@ def smooth_noise(rng, size, scale):
 
 
 def _spread_left(sigma):
-    """What a Gaussian filter leaves of the spread of white noise."""
+    """Say which share of the spread of white noise a Gaussian filter leaves."""
     impulse = np.zeros(2 * int(4 * sigma) + 9)
     impulse[len(impulse) // 2] = 1
     return np.float32((ndimage.gaussian_filter1d(impulse, sigma) ** 2).sum())

@@ -78,7 +78,7 @@ def place_nuclei(rng, kinds, lumen, flow):
 
 
 def _lymphocytes(rng, spots):
-    """Small, round and dark; also where other tissue holds a few of them."""
+    """Small, round, dark nuclei, also the few of them within other tissue."""
     y, x = spots(
         rng.uniform(5.9, 7.2),
         {
@@ -105,7 +105,7 @@ def _lymphocytes(rng, spots):
 
 
 def _tumour_nuclei(rng, spots, direction):
-    """Large, uneven nuclei; how large, how pale and how uneven is a matter of the slide."""
+    """Large, uneven nuclei. How large, pale and uneven they are depends on the slide."""
     radius = rng.uniform(3.5, 5.2)
     y, x = spots(radius * rng.uniform(2.3, 3.1), {TUMOUR: 0.96})
     pale = rng.random() < 0.75

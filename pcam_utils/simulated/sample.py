@@ -27,7 +27,7 @@ __all__ = ["SPLIT_SIZES", "Slide", "find_or_make_data", "render_slide", "write_s
 SPLIT_SIZES = {"train": 2500, "valid": 750, "test": 1500}
 LAYOUTS = ("pcam", "kaggle")
 SLIDE_SIZE = 400  # pixels
-PATCHES_PER_SLIDE = 25  # few, so that there are many slides: what a score is worth depends on their number
+PATCHES_PER_SLIDE = 25  # few, so that there are many slides, because the certainty of a score depends on their number
 REPEATED = 0.02  # share of the train positives that are cut twice, as in PCam
 RING_SHARE = 0.12  # share of a tumour slide's negatives with tumour around the centre, not in it
 IMAGE_DESCRIPTION_TAG = 270
@@ -36,7 +36,7 @@ ABOUT = "Simulated pictures, not patients' tissue: rendered by pcam_utils in the
 
 @dataclass(frozen=True)
 class _Cut:
-    """One patch of a split: where it goes (``row``), where it is from, and its pixels."""
+    """One patch of a split: where it goes (``row``), where it comes from, and its pixels."""
 
     row: int
     slide: str
@@ -48,7 +48,7 @@ class _Cut:
 
 
 def find_or_make_data(*, progress: bool = True) -> Path:
-    """Find the data that are at hand, or write the simulated sample where there are none: a lesson begins with this.
+    """Find the data that are at hand. If there are none, write the simulated sample. Each lesson begins with this.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def write_sample(
     Parameters
     ----------
     out : str or path
-        The folder to make; it must not exist, or be empty.
+        The folder to make. It must be missing or empty.
     layout : {"pcam", "kaggle"}
         ``"pcam"``: the official HDF5 files (``x`` (N, 96, 96, 3) uint8 RGB, ``y`` (N, 1, 1, 1)
         uint8, ``mask`` (N, 96, 96, 1) uint8) and the meta csv for train, valid and test.
@@ -100,9 +100,9 @@ def write_sample(
         (train and valid together), ``sample_submission.csv``, and beside them ``slides.csv`` and
         ``test_solution.csv``. Repeats are left out.
     sizes : dict, optional
-        Patches per split, even numbers; a split left out has its size in `SPLIT_SIZES`.
+        Patches per split, even numbers. A split that is left out gets its size in `SPLIT_SIZES`.
     seed : int
-        Same seed, same bytes.
+        The same seed gives the same bytes.
     progress : bool
         Show a bar where rendering takes more than two seconds.
 
@@ -132,7 +132,7 @@ def write_sample(
         raise InputError(f"Seed {seed!r} cannot be used: give a whole number from 0 up.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not an empty folder: name a new folder, or remove it first.")
-    # Asked beforehand: HDF5 does not survive a disk that fills up while it writes.
+    # We ask beforehand, because HDF5 does not survive a disk that fills up while it writes.
     require_room(out, 5 * SIZE * SIZE * sum(sizes.values()))
     write_split = {"pcam": _write_pcam, "kaggle": _write_kaggle}[layout]
     counts = {split: _slide_count(n) for split, n in sizes.items()}
@@ -170,7 +170,7 @@ def _check_sizes(wanted: Mapping[str, int] | None) -> dict[str, int]:
 
 
 def _slide_count(number):
-    """Slides for a split of ``number`` patches: at least three, one of them without tumour."""
+    """Say how many slides a split of ``number`` patches has: at least three, one of them without tumour."""
     return max(3, -(-number // PATCHES_PER_SLIDE))
 
 
@@ -183,8 +183,8 @@ def _cut_split(split: str, number: int, first: int, seed: int, bar: tqdm) -> Ite
     positives = iter(_shares(number // 2 - repeats, sum(with_tumour)))
     again = iter(_shares(repeats, sum(with_tumour)))
     negatives = _shares(number // 2, slides)
-    # A stream of its own: NumPy takes [seed, 0] for seed, and whoever shuffled the rows with that seed would put them
-    # back in order.
+    # This needs a stream of its own. NumPy takes [seed, 0] for seed, so whoever shuffled the rows with that seed would
+    # put them back in order.
     rows = iter(np.random.default_rng([seed, split_number, 0, 2]).permutation(number).tolist())
     for i, tumour in enumerate(with_tumour):
         slide_seed = [seed, split_number, first + i]
@@ -198,12 +198,12 @@ def _cut_split(split: str, number: int, first: int, seed: int, bar: tqdm) -> Ite
 
 
 def _shares(number, parts):
-    """``number`` in ``parts`` whole shares as equal as can be."""
+    """Cut ``number`` into ``parts`` whole shares that are as equal as possible."""
     return [number // parts + (i < number % parts) for i in range(parts)]
 
 
 def _window_sums(mask, window):
-    """How many pixels of ``mask`` each square of ``window`` pixels holds, by its first corner."""
+    """Count how many pixels of ``mask`` each square of ``window`` pixels holds, by its first corner."""
     sums = np.pad(mask.astype(np.int32), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     return sums[window:, window:] - sums[:-window, window:] - sums[window:, :-window] + sums[:-window, :-window]
 

@@ -1,4 +1,4 @@
-"""Simulated lymph-node tissue: one seed makes a stained picture and the outline of the tumour in it."""
+"""Simulated lymph-node tissue: from one seed come a stained picture and the outline of the tumour in it."""
 
 from dataclasses import dataclass
 
@@ -22,19 +22,19 @@ from .nuclei import (
     place_nuclei,
 )
 
-# Measured on 3,000 training patches of PCam (CC0), in optical density, OD = -log10((I + 1) / (W + 1))
-# for white W, of the pixels whose OD has a norm above 0.15. A mixture of two Gaussians on the mean
-# OD direction of a patch tells the two centres apart: 38 % of the patches are blue-purple, 62 %
-# brown-pink. Stain vectors (R G B): median and spread (1.48 x median absolute deviation) over the
-# patches of a centre; the red of a single patch is measured badly, so its spread is cut to 0.04 for
-# haematoxylin and 0.05 for eosin. Eosin: mean direction of the tenth of the pixels that absorb the
-# least red. Haematoxylin: that of the darkest tenth, the nuclei, less the fifth of eosin in them.
-# White: median and spread of the flat bright areas of 6,000 patches. Strength of the two dyes: chosen
-# so that the mean colour of simulated patches is near that of real ones.
+# These numbers were measured on 3,000 training patches of PCam (CC0). They are in optical density,
+# OD = -log10((I + 1) / (W + 1)) for white W, of the pixels whose OD has a norm above 0.15. A mixture of two
+# Gaussians on the mean OD direction of a patch tells the two centres apart: 38 % of the patches are
+# blue-purple, 62 % are brown-pink. The stain vectors (R G B) are the median and the spread (1.48 x median
+# absolute deviation) over the patches of a centre. The red of a single patch is measured badly, so its spread
+# is cut to 0.04 for haematoxylin and 0.05 for eosin. Eosin is the mean direction of the tenth of the pixels
+# that absorb the least red. Haematoxylin is that of the darkest tenth, the nuclei, less the fifth of eosin in
+# them. White is the median and the spread of the flat bright areas of 6,000 patches. The strength of the two
+# dyes was chosen so that the mean colour of simulated patches is near that of real ones.
 #
-# Sizes of nuclei, tears, focus, sharpening and noise were chosen together, so that the autocorrelation
-# of the optical density at shifts of 1 to 6 pixels, its spectrum and the share of patches with open
-# white are near those of 600 real *valid* patches a class (docs/results.md, "How real is it?").
+# Sizes of nuclei, tears, focus, sharpening and noise were chosen together. Three things should be near those of
+# 600 real *valid* patches a class: the autocorrelation of the optical density at shifts of 1 to 6 pixels, its
+# spectrum, and the share of patches with open white (docs/results.md, "How real is it?").
 CENTRES = {
     "purple": {
         "haematoxylin": ((0.520, 0.803, 0.292), (0.040, 0.030, 0.021)),
@@ -77,7 +77,7 @@ def render_slide(seed, *, size=1024, tumour=True, foci=()):
     Parameters
     ----------
     seed : int or sequence of int
-        What the slide looks like: its tissue, stain and focus. The last number names the slide.
+        It decides how the slide looks: its tissue, stain and focus. The last number names the slide.
     size : int
         Height and width in pixels, at least 96; one pixel is about one micrometre.
     tumour : bool
@@ -263,7 +263,7 @@ def _ground(rng, kinds, fibres):
 
 
 def _grow_fat(rng, kinds, mask):
-    """Round the fat off to whole cells (``kinds`` changed in place); return their membranes."""
+    """Round the fat off to whole cells (``kinds`` is changed in place), and return their membranes."""
     size = len(kinds)
     membranes = np.zeros((size, size), np.float32)
     spacing = rng.uniform(55, 90)
