@@ -21,7 +21,7 @@ from ..training.records import read_record
 
 
 def choose_model(run: Path | None = None, model: str | Path | None = None) -> tuple[Any, dict[str, Any]]:
-    """Load the best model of a run, or a model file, or, if neither is named, the one that comes with the package.
+    """Load the best model of a run, or a model file. If neither is named, load the one that comes with the package.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def choose_model(run: Path | None = None, model: str | Path | None = None) -> tu
     Returns
     -------
     keras.Model, dict
-        The model, and what is known of it: the record of the run or of the package's model, nothing of a file.
+        The model, and its record, if it comes from a run or with the package. The record of a file is empty.
 
     Raises
     ------
@@ -51,15 +51,15 @@ def choose_model(run: Path | None = None, model: str | Path | None = None) -> tu
 
 
 def require_same_meaning(data: Data, record: dict[str, Any], *, chosen: bool = False) -> None:
-    """Refuse data whose 0 and 1 mean something else than the model's, or whose images were fitted in another way.
+    """Refuse data whose 0 and 1 do not mean what they mean to the model, or whose images were fitted in another way.
 
     Parameters
     ----------
     data : pcam_utils.data.sources.Data
     record : dict
-        From `choose_model`; what it does not say is not compared.
+        From `choose_model`. What it does not say is not compared.
     chosen : bool
-        The person has said which class is 1, which counts where names do not tell.
+        True if the person has said which class is 1. That decides where names do not tell.
 
     Raises
     ------
@@ -86,9 +86,9 @@ def choose_split(
     run: Path | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> Patches:
-    """The labelled patches to score on: the split asked for, else what `Data.default_split` names.
+    """Choose the labelled patches to score on: the split asked for, else the one that `Data.default_split` names.
 
-    Where the run made its own validation part, 'valid' is that part of 'train'.
+    If the run made its own validation part, 'valid' is that part of 'train'.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def choose_split(
         CSV with labels of a split that has none.
     run : path, optional
     record : dict, optional
-        Of the run: tells whether the data are those that it was trained on.
+        The run's record, which tells whether it was trained on these data.
 
     Returns
     -------
@@ -117,13 +117,13 @@ def choose_split(
 
 
 def choose_images(open_data: Callable[..., Data], split: str | None = None) -> Patches:
-    """The patches to predict: the split asked for, else what `Data.default_split` names."""
+    """Choose the patches to predict: the split asked for, else the one that `Data.default_split` names."""
     data = open_data(only=(split or "test",))
     return data.split(split or data.default_split())
 
 
 def _kept_valid(data: Data, valid_ids: Path, record: Mapping[str, Any]) -> Patches:
-    """The run's own validation patches: found by their ids, and proved by their pixels and labels."""
+    """Find the run's own validation patches by their ids, and check that their pixels and labels are the same."""
     train, ids = data.split("train"), valid_ids.read_text(encoding="utf-8").rstrip("\n").split("\n")
     kept = np.isin(train.ids, ids)
     valid, known = replace(train.take(kept), name="valid"), record.get("fingerprints", {}).get("valid")

@@ -1,4 +1,4 @@
-"""The command line: `pcam` takes patches to a trained model, a ROC figure and a submission file."""
+"""The command line: `pcam` goes from patches to a trained model, a ROC figure and a submission file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .options import DATA, FIGURE, JSON, MEAN, MODEL, OUT_FILE, OUT_FOLDER, PATH
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="pcam-utils")
 def main():
-    """Find cancer in tissue patches: a course's engine. Not for diagnosis.
+    """Find cancer in patches of tissue: the commands of a course. Not for diagnosis.
 
     DATA is a folder: PatchCamelyon's HDF5, the Kaggle competition's files, WILDS' Camelyon17, BreakHis, IDC, an .npz
-    of x and y, two folders of images (with or without train, val and test), or just images. If you leave it out, it
-    is PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
+    of x and y, two folders of images (with or without train, val and test), or just images. If you leave it out, the
+    first of these is taken: PCAM_DATA, Kaggle's input, data/pcam, or the simulated sample in data/sample.
 
-    After bad input the exit code is 2; if something fails on the way, it is 1.
+    After bad input the exit code is 2. If something fails later, it is 1.
     """
 
 
@@ -52,7 +52,9 @@ def sample(out, layout, train, valid, test, seed, as_json):
 
 @main.command()
 @click.argument("out", type=OUT_FOLDER)
-@click.option("--split", "splits", type=click.Choice(options.SPLITS), multiple=True, help="May be repeated; or all.")
+@click.option(
+    "--split", "splits", type=click.Choice(options.SPLITS), multiple=True, help="May be repeated. If left out, all."
+)
 @click.option("--source", type=click.Choice(options.SOURCES), default="zenodo", show_default=True)
 @JSON
 def download(out, splits, source, as_json):
@@ -98,30 +100,35 @@ def info(data, figure, as_json, **how):
     type=click.Choice(options.RECIPES),
     default="course",
     show_default=True,
-    help="article is the one of 2019, pcam the one of this package's weights.",
+    help="article is that of 2019; pcam is the one that made this package's weights.",
 )
 @click.option("--backbone", type=click.Choice(options.BACKBONES), default="NASNetMobile", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="auto, imagenet, pcam, none, or a file of weights.")
 @click.option(
-    "--head", type=click.Choice(options.HEADS), help="The recipe's own if left out; article joins all features."
+    "--head", type=click.Choice(options.HEADS), help="If left out, the recipe's own. article joins all features."
 )
-@click.option("--epochs", type=int, help="In all; the recipe's own number if left out.")
-@click.option("--batch-size", type=int, help="Patches in each step; the recipe's own if left out. On a GPU, try 256.")
+@click.option("--epochs", type=int, help="In all. If left out, the recipe's own number.")
+@click.option("--batch-size", type=int, help="Patches in each step. If left out, the recipe's own. On a GPU, try 256.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation AUC.")
 @click.option(
     "--targets",
     type=PATH,
-    help="CSV (id,label) of another model's probabilities, learned half and half with the labels.",
+    help="CSV (id,label) of another model's probabilities, to learn half from them and half from the labels.",
 )
 @click.option(
     "--augment",
     type=click.Choice(options.AUGMENTS),
-    help="All operations, symmetries and stain alone, or none; the recipe's own if left out.",
+    help="All operations, only symmetries and stain, or none. If left out, the recipe's own.",
 )
 @click.option("--precision", type=click.Choice(options.PRECISIONS), default="float32", show_default=True)
-@click.option("--deterministic", is_flag=True, help="The same bits each time also on a GPU; slower.")
+@click.option("--deterministic", is_flag=True, help="Give the same bits each time, also on a GPU. This is slower.")
 @click.option("--devices", default=1, show_default=True, help="GPUs of this machine to spread each batch over.")
-@click.option("--valid-fraction", default=0.2, show_default=True, help="Share to choose by, where no split is given.")
+@click.option(
+    "--valid-fraction",
+    default=0.2,
+    show_default=True,
+    help="Share of the patches to choose by, if the data have no split.",
+)
 @SEED
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, or with more --epochs.")
 @opening
@@ -159,10 +166,12 @@ def train(data, run, resume, as_json, fit, positive, overlap, **settings):
 @DATA
 @RUN
 @MODEL
-@click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test' if it is labelled, else 'valid'.")
+@click.option(
+    "--split", type=click.Choice(options.ALL_SPLITS), help="If left out, 'test' if it has labels, else 'valid'."
+)
 @click.option("--labels", type=PATH, help="CSV (id,label) for a split without labels.")
 @click.option("--out", type=OUT_FOLDER, help="Folder for metrics.json, roc.png and predictions.csv.")
-@click.option("--baseline", is_flag=True, help="Also score what colour alone gives, from the training patches.")
+@click.option("--baseline", is_flag=True, help="Also score colour alone, learned from the training patches.")
 @TTA
 @MEAN
 @opening
@@ -196,7 +205,7 @@ def evaluate(data, run, model, split, labels, out, baseline, tta, mean, as_json,
 @DATA
 @RUN
 @MODEL
-@click.option("--split", type=click.Choice(options.ALL_SPLITS), help="'test', or all of a plain folder, if left out.")
+@click.option("--split", type=click.Choice(options.ALL_SPLITS), help="If left out, 'test', or all of a plain folder.")
 @click.option("--out", type=OUT_FILE, default=Path("submission.csv"), show_default=True)
 @TTA
 @MEAN
@@ -223,10 +232,10 @@ def predict(data, run, model, split, out, tta, mean, as_json, **how):
 
 
 @main.command()
-@click.option("--clear", is_flag=True, help="Remove them; they are made again at need.")
+@click.option("--clear", is_flag=True, help="Remove it all. What is needed is made again.")
 @JSON
 def cache(clear, as_json):
-    """Show what is kept of images and archives, packed or unpacked, to be opened at once."""
+    """Show what is kept of images and archives, packed or unpacked, so that they open at once."""
     from ..data.cache import cache_folder, cached_files
     from ..files import disk_errors
 
@@ -242,7 +251,9 @@ def cache(clear, as_json):
 @main.command()
 @DATA
 @click.option("--out", type=OUT_FOLDER, default=Path("build/course"), show_default=True)
-@click.option("--lesson", "numbers", multiple=True, help="Number of a lesson, such as 03; may be repeated; or all.")
+@click.option(
+    "--lesson", "numbers", multiple=True, help="Number of a lesson, such as 03. May be repeated. If left out, all."
+)
 @click.option("--lessons", "folder", type=PATH, default=Path("notebooks"), show_default=True)
 @click.option("--refresh", is_flag=True, help="Store the outputs in the lessons themselves.")
 @JSON
@@ -270,7 +281,7 @@ def course(data, out, numbers, folder, refresh, as_json):
 
 
 def _name(run, model):
-    """What the record calls the model that `choosing.choose_model` loads."""
+    """Give the name that the record has for the model that `choosing.choose_model` loads."""
     return str(run / "best.keras" if run else model or "pcam")
 
 
@@ -291,7 +302,7 @@ def _open(data, **how):
 
 
 def _open_for(record, data, **how):
-    """Open data for the model of which this record is, if both mean the same by 0 and 1."""
+    """Open data for the model that this record describes, if both mean the same by 0 and 1."""
     from .choosing import require_same_meaning
 
     opened = _open(data, **how)
@@ -300,7 +311,7 @@ def _open_for(record, data, **how):
 
 
 def _tell(opened, classes=None):
-    """Say once what 0 and 1 mean, for unlabelled patches to the model, and what was left out."""
+    """Say once what 0 and 1 mean (for patches without labels, what they mean to the model), and what was left out."""
     from ..data.contents import say_classes
 
     labelled = any(patches.labels is not None for patches in opened.splits.values())

@@ -1,4 +1,4 @@
-"""How `pcam` talks: results on standard output, all else on the other stream, failures as one sentence."""
+"""How `pcam` talks: results go to standard output, all else goes to standard error, and a failure is one sentence."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ import click
 from ..errors import InputError, reason
 from ..files import to_json
 
-BAD_INPUT, FAILED = 2, 1  #: exit codes: what you gave cannot be used; what you asked for went wrong
+BAD_INPUT, FAILED = 2, 1  #: exit codes: the input cannot be used; the input was right, but something went wrong
 _DEBUG = "pcam.debug"  # where Click keeps, for all commands, whether the traceback is wanted
 _SAID = "pcam.said"  # and what was said, where once is enough
 _MACHINE = {errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no input could be better
 
 
 class CommandFailed(RuntimeError):
-    """What was asked for went wrong although the input was right; the message is one sentence."""
+    """Something went wrong although the input was right. The message is one sentence."""
 
 
 def say(message: str) -> None:
-    """Tell a person something that is not the result: on standard error, so that the result can be piped."""
+    """Tell a person something that is not the result. It goes to standard error, so that the result can be piped."""
     click.echo(message, err=True)
 
 
 def say_once(*messages: str) -> None:
-    """Say what this command has not said yet: it may open the same data several times."""
+    """Say what this command has not said yet, since it may open the same data several times."""
     said = click.get_current_context().meta.setdefault(_SAID, set())
     for message in dict.fromkeys(messages):
         if message not in said:
@@ -49,7 +49,7 @@ def show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def say_replaced(*paths: str | Path) -> None:
-    """Name, in one line and beforehand, the files that are there already and will be replaced."""
+    """Name in one line, before the work, the files that are there already and will be replaced."""
     there = [str(path) for path in map(Path, paths) if path.is_file()]
     if there:
         say(f"Already there, and replaced once this ends well: {', '.join(there)}.")
@@ -57,9 +57,9 @@ def say_replaced(*paths: str | Path) -> None:
 
 @contextmanager
 def own_surroundings() -> Iterator[None]:
-    """Keep out what a shell or a notebook server would otherwise decide: how figures are drawn, and which letters fail.
+    """Keep a shell or a notebook server from deciding how figures are drawn, and which letters cannot be printed.
 
-    A letter that the console's code page lacks is printed as its number. Streams that are closed lead nowhere.
+    A letter that the console's code page lacks is printed as its number. What goes to a closed stream is dropped.
     """
     backend, out, before = os.environ.get("MPLBACKEND"), sys.stdout, (sys.stdout, sys.stderr)
     strictness = getattr(out, "errors", None)
@@ -79,8 +79,8 @@ def own_surroundings() -> Iterator[None]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM, with which clusters and shells end a program, unwind as Ctrl-C does: half files are removed."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+    """Let SIGTERM, with which clusters and shells end a program, work like Ctrl-C, so that half files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may say what a signal does
         yield
         return
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -118,12 +118,12 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with warnings.catch_warnings():
-                # Pillow warns of each thing that is odd in a damaged image; whether it can be read is said once.
+                # Pillow warns of each odd thing in a damaged image, but we say only once whether it can be read.
                 warnings.filterwarnings("ignore", module="PIL")
                 return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # Click's own ends
             raise
-        except Exception as error:  # noqa: BLE001 (the last to catch it, and nothing is swallowed)
+        except Exception as error:  # noqa: BLE001 (the last to catch it; nothing is swallowed)
             if ctx.meta.get(_DEBUG):
                 traceback.print_exc()
             sentence, code = _account_for(error)
@@ -132,7 +132,7 @@ class Group(click.Group):
 
 
 def _account_for(error: Exception) -> tuple[str, int]:
-    """What to say of an error in one sentence, and the exit code that goes with it."""
+    """Give one sentence about an error, and the exit code that goes with it."""
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, InputError):
@@ -141,7 +141,7 @@ def _account_for(error: Exception) -> tuple[str, int]:
     if isinstance(error, CommandFailed):
         return str(error), FAILED
     if isinstance(error, OSError):
-        return (f"{error.filename or 'A file'} cannot be read or written ({reason(error)}); see to that first."), FAILED
+        return (f"{error.filename or 'A file'} cannot be read or written ({reason(error)}); mend that first."), FAILED
     if isinstance(error, MemoryError):
         return "The memory is full; close other programs, or take fewer patches.", FAILED
     about = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Figures without a screen, and as this package draws them: no backend and no settings of a user's matplotlib."""
+"""Draws figures without a screen, always in this package's style, whatever a user's settings of matplotlib say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..files import replacing
 
 @contextmanager
 def drawing(path: str | PathLike[str], *, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
-    """Give empty axes, and save what is drawn in them, whole or not at all; the suffix of `path` says how.
+    """Give empty axes, and save what is drawn in them, whole or not at all. The suffix of `path` says in which format.
 
     Pyplot knows nothing of the figure: nothing global is set, nothing stays open.
 

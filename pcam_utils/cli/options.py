@@ -16,8 +16,8 @@ from ..training import operations, recipes
 RECIPES = tuple(recipes.RECIPES)
 AUGMENTS = tuple(operations.AUGMENTS)
 PRECISIONS = backend.PRECISIONS
-# Written out, because to import what knows these names takes seconds, for which `pcam train --help` should not wait.
-# tests/cli/test_options.py holds both together.
+# These are written out. To import the modules that know these names takes seconds, and `pcam train --help` should not
+# wait for that. tests/cli/test_options.py checks that both agree.
 SPLITS = ("train", "valid", "test")
 ALL_SPLITS = (*SPLITS, "images")  #: and that of a folder without splits
 SOURCES = ("zenodo", "kaggle")
@@ -30,7 +30,7 @@ FITS = ("resize", "crop")
 
 
 class _Path(click.Path):
-    """A path, with its ~ followed. Where a 'file' or 'folder' will be written, that is tried before the work begins."""
+    """A path, with its ~ followed. If a 'file' or 'folder' will be written, that is tried before the work begins."""
 
     def __init__(self, *, write: str | None = None, suffixes: tuple[str, ...] = ()) -> None:
         super().__init__(path_type=Path)
@@ -39,7 +39,7 @@ class _Path(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = user_path(os.fsdecode(super().convert(value, param, ctx)))
         if self.suffixes and path.suffix.lower() not in self.suffixes:
-            raise InputError(f"{path} is no name of a figure; choose one that ends in {' or '.join(self.suffixes)}.")
+            raise InputError(f"{path} is no name for a figure; choose one that ends in {' or '.join(self.suffixes)}.")
         if self.write:
             require_place(path, folder=self.write == "folder")
         return path
@@ -51,26 +51,26 @@ SEED = click.option("--seed", type=click.IntRange(0, backend.LARGEST_SEED), defa
 DATA = click.argument("data", required=False, type=PATH)
 FIT = click.option("--fit", type=click.Choice(FITS), help="What to do with images that are not 96 by 96.")
 POSITIVE = click.option(
-    "--positive", metavar="NAME", help="Which class folder is tumour (1), where the names do not say it; others are 0."
+    "--positive", metavar="NAME", help="The class folder that is tumour (1), if the names do not tell. Others are 0."
 )
 OVERLAP = click.option(
-    "--overlap", is_flag=True, help="Where tables and images do not cover each other, use what both have."
+    "--overlap", is_flag=True, help="If tables and images do not cover each other, use what both have."
 )
 RUN = click.option("--run", type=PATH, help="Folder of a training run.")
 MODEL = click.option(
-    "--model", type=PATH, help="A .keras file, or 'pcam', this package's own, which is used if no run is named."
+    "--model", type=PATH, help="A .keras file, or 'pcam', this package's own. If no run is named, that is used."
 )
 TTA = click.option(
     "--tta",
     type=click.Choice(KINDS_OF_TTA),
     default="flips",
     show_default=True,
-    help="Average over views of each patch: as it is; with its flips, 4; all 8 ways that a square can lie.",
+    help="Average over views of each patch: 1 as it is, 4 with its flips, or all 8 ways in which a square can lie.",
 )
 MEAN = click.option("--mean", type=click.Choice(MEANS), default="arithmetic", show_default=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
 def opening(command: Any) -> Any:
-    """Add the options that say how DATA is opened: the command hands them on to `open_data`."""
+    """Add the options that say how DATA is opened. The command hands them on to `open_data`."""
     return FIT(POSITIVE(OVERLAP(command)))

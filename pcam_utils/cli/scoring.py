@@ -1,4 +1,4 @@
-"""What `pcam evaluate` finds and leaves: metrics.json, predictions.csv, the figure roc.png, a short table."""
+"""The results of `pcam evaluate`: metrics.json, predictions.csv, the figure roc.png, and a short table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def score(
     patches : Patches
     probabilities : (N,) float
     record : dict
-        Of the run: gives the threshold that was chosen on its validation patches.
+        The run's record, with the threshold that was chosen on its validation patches.
     tta, mean : str
         How it was predicted; see `pcam_utils.evaluation.predictions.predict`.
 
@@ -45,7 +45,7 @@ def score(
 
 
 def keep(path: Path, patches: Patches, probabilities: np.ndarray) -> None:
-    """Write predictions at once; where that place fails after all, among the temporary files, and say so."""
+    """Write predictions at once. If that place fails after all, write them among the temporary files, and say so."""
     ids, numbers = patches.ids.tolist(), probabilities.tolist()
     try:
         write_submission(path, ids, numbers)
@@ -55,14 +55,14 @@ def keep(path: Path, patches: Patches, probabilities: np.ndarray) -> None:
 
 
 def all_alike(probabilities: np.ndarray) -> str | None:
-    """Say so where a model gives all patches the same: it is broken, or fed what it has not learned on."""
+    """Say so if a model gives the same for all patches. Then it is broken, or these are not what it has learned on."""
     if len(probabilities) < 2 or probabilities.min() < probabilities.max():
         return None
     return f"The model gives {probabilities[0]:.3g} for all {len(probabilities):,} patches: it tells none apart."
 
 
 def overlap(patches: Patches, record: dict[str, Any]) -> str | None:
-    """Say so where patches look like ones that the package's model was trained on: their score would flatter it.
+    """Say so if patches look like ones that the package's model was trained on, since their score would flatter it.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def overlap(patches: Patches, record: dict[str, Any]) -> str | None:
 
 
 def colour_patches(train: Patches, patches: Patches) -> Patches:
-    """At most 6,000 evenly spread training patches for the colour baseline, none of which is among those to score.
+    """Take at most 6,000 evenly spread training patches for the colour baseline, but none of the patches to score.
 
     Raises
     ------
     InputError
-        If there are too few: said before a network predicts for an hour.
+        If there are too few. This is found before a network predicts for an hour.
     """
     from ..evaluation.baseline import require_enough
 
@@ -153,7 +153,7 @@ def write(out: str | Path, metrics: dict[str, Any], patches: Patches, probabilit
 
 
 def files_in(out: str | Path) -> list[Path]:
-    """Paths of what is left in the folder `out`, the predictions last."""
+    """List the files that are left in the folder `out`, the predictions last."""
     return [Path(out) / name for name in ("metrics.json", "roc.png", "predictions.csv")]
 
 

@@ -56,7 +56,7 @@ def _open_file(path: Path) -> h5py.File:
         if "truncated file" in said:
             raise InputError(f"{path} is not a whole HDF5 file (it is truncated); get it again.") from error
         if error.errno or h5py.is_hdf5(path):
-            raise InputError(f"{path} cannot be read ({reason(error)}); see to that first.") from error
+            raise InputError(f"{path} cannot be read ({reason(error)}); mend that first.") from error
         kind = "it is empty" if not os.path.getsize(path) else "truncated, or a web page in its place"
         raise InputError(f"{path} is not a whole HDF5 file ({kind}); get it again.") from error
 

@@ -1,4 +1,4 @@
-"""How far colour alone gets: the number that a network has to beat."""
+"""Scores patches by colour alone, which gives the number that a network has to beat."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..data.patches import CENTRE
 from ..errors import InputError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-FEWEST = 40  # training patches: a tree's leaf holds 20, and with one leaf it tells nothing apart
+FEWEST = 40  # training patches: a leaf of a tree holds 20, and a tree of one leaf tells nothing apart
 BATCH = 256  # patches in memory at once
 
 
 def colour_features(images: Any) -> NDArray[np.float32]:
-    """Colour statistics of each patch; nothing about shapes.
+    """Compute colour statistics of each patch. They say nothing about shapes.
 
     Parameters
     ----------
     images : array-like of shape (N, 96, 96, 3), uint8
-        Anything with ``len()`` and slicing; it is read 256 patches at a time.
+        Anything with ``len()`` and slicing. 256 patches are read at a time.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def colour_scores(train_images: Any, train_labels: ArrayLike, images: Any, *, se
     train_labels : array-like of N values 0 or 1
         Any shape that holds one value per training patch.
     seed : int
-        Same seed, same scores.
+        The same seed gives the same scores.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Asks whether probabilities mean what they say, and makes them do so."""
+"""Measures whether probabilities mean what they say, and corrects them if they do not."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _EDGE = 1e-7
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 15) -> float:
-    """Mean distance between what is predicted and how often it comes true, over bins of equal size.
+    """Give the mean distance between what is predicted and how often it comes true, over bins of equal size.
 
     Parameters
     ----------
     labels : (N,) int of 0 and 1
     probabilities : (N,) float
     bins : int
-        The patches, in the order of their probabilities, are cut into so many parts of equal size (Nguyen and
-        O'Connor 2015, arXiv:1508.05154).
+        The patches are put in the order of their probabilities, and cut into this many parts of equal size (Nguyen
+        and O'Connor 2015, arXiv:1508.05154).
 
     Returns
     -------
@@ -41,17 +41,17 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, b
 
 
 def fit_temperature(labels: ArrayLike, views: ArrayLike) -> float:
-    """Find the temperature: dividing the logits by it makes the labels most likely under the averaged probabilities.
+    """Find the temperature. If the logits are divided by it, the averaged probabilities make the labels most likely.
 
-    Above 1 it makes a network less sure of itself. The order of its predictions for one view does not change
+    A temperature above 1 makes a network less sure of itself. The order of its predictions for one view does not change
     (Guo et al. 2017, arXiv:1706.04599). Fit it on validation patches.
 
     Parameters
     ----------
     labels : (N,) int of 0 and 1
     views : (N, V) float
-        Probabilities of each view, from `pcam_utils.evaluation.predictions.predict_views`; their arithmetic mean is
-        what is fitted.
+        Probabilities of each view, from `pcam_utils.evaluation.predictions.predict_views`. Their arithmetic mean is
+        fitted.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
     Parameters
     ----------
     probabilities : (...) float
-        Those nearer than 1e-7 to 0 or 1 are taken for that.
+        If they are nearer than 1e-7 to 0 or 1, they are taken to be that far away.
     temperature : float
 
     Returns

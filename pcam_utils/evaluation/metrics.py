@@ -12,8 +12,9 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from ..errors import InputError
 from .calibration import expected_calibration_error
 
-#: Slides, or patches, of each class that an interval needs. All of fewer than six lie on one side of the truth more
-#: often than one time in twenty (2 · 0.5⁵ = 0.06): no draws among them can give an interval of 95 %.
+#: An interval needs this many slides, or patches, of each class. If there are fewer than six, all of them lie on one
+#: side of the truth more often than one time in twenty (2 · 0.5⁵ = 0.06). No draws among them can then give an
+#: interval of 95 %.
 FEWEST_GROUPS = 6
 
 
@@ -32,16 +33,16 @@ def evaluate(
     labels : (N,) int of 0 and 1
     probabilities : (N,) float
     slides : (N,) str, optional
-        Where known, whole slides are drawn for the interval: patches of one slide resemble each other.
+        If they are known, whole slides are drawn for the interval, since patches of one slide resemble each other.
     thresholds : dict of str to float, optional
-        Operating points by name; 0.5 is always reported.
+        Operating points by name. 0.5 is always reported.
     seed : int
         Of the bootstrap.
 
     Returns
     -------
     dict
-        - auc, its 95 % interval auc_low and auc_high, and interval: how that was drawn, or why there is none;
+        - auc, its 95 % interval auc_low and auc_high, and interval, which says how that was drawn or why there is none;
         - calibration_error, over 15 bins of equal size;
         - patches, positives and slides;
         - operating_points: for each name a dict of threshold, sensitivity, specificity and the four counts.
@@ -74,7 +75,7 @@ def evaluate(
 
 
 def operating_point(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> dict[str, float]:
-    """Sensitivity, specificity and counts where a patch is called tumour from `threshold` on.
+    """Give sensitivity, specificity and counts, if a patch is called tumour from `threshold` on.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def operating_point(labels: ArrayLike, probabilities: ArrayLike, threshold: floa
 
 
 def choose_threshold(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """The threshold with the largest sum of sensitivity and specificity (Youden 1950); choose it on validation data.
+    """Give the threshold with the largest sum of sensitivity and specificity (Youden 1950). Use validation data.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def auc_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Bootstrap interval of the AUC: how much it moves when the patches, or whole groups, are drawn anew.
+    """Give the bootstrap interval of the AUC: how far it moves when the patches, or whole groups, are drawn anew.
 
     Parameters
     ----------
@@ -182,9 +183,9 @@ def auc_difference(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """By how much one model's AUC exceeds another's on the same patches, with a paired bootstrap interval.
+    """Say by how much one model's AUC exceeds another's on the same patches, with a paired bootstrap interval.
 
-    Both are scored on the same draws, so what makes a draw hard for both cancels out.
+    Both models are scored on the same draws. So whatever makes a draw hard for both of them cancels out.
 
     Parameters
     ----------
@@ -242,7 +243,7 @@ def _drawn_aucs(
     while len(drawn) < draws:
         weights = np.bincount(rng.integers(0, number, number), minlength=number)[member]
         aucs = [_weighted_auc(positive, place, weights) for positive, place in ranked]
-        # Draws without both classes have no AUC; they are rare, since there are enough groups.
+        # Draws without both classes have no AUC. They are rare, since there are enough groups.
         if np.isfinite(aucs).all():
             drawn.append(aucs)
     return np.array(drawn)
@@ -263,7 +264,7 @@ def _ranked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.boo
 
 
 def _weighted_auc(positive: NDArray[np.bool_], place: NDArray[np.intp], weights: NDArray[np.integer]) -> float:
-    """AUC of weighted patches: the share of (positive, negative) pairs in the right order, ties counting half."""
+    """Give the AUC of weighted patches: the share of (positive, negative) pairs in the right order. Ties count half."""
     positives = np.bincount(place, weights * positive)
     negatives = np.bincount(place, weights * ~positive)
     pairs = positives.sum() * negatives.sum()

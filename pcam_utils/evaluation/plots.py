@@ -15,7 +15,7 @@ from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
 from ..data.patches import CENTRE, Patches
 
-#: Okabe and Ito's palette (jfly.uni-koeln.de/color): told apart with any colour vision.
+#: Okabe and Ito's palette (jfly.uni-koeln.de/color), which people with any colour vision can tell apart.
 COLOURS: dict[int | str, str] = {0: "#0072B2", 1: "#D55E00", "chance": "#999999"}
 
 
@@ -144,7 +144,7 @@ def plot_patches(
     columns: int = 8,
     ax: Axes | None = None,
 ) -> Axes:
-    """Show patches in a grid, the centre 32×32 that decides the label outlined in the colour of its class.
+    """Show patches in a grid. The centre 32×32, which decides the label, is outlined in the colour of its class.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Predicts, also over the mirrored and turned views of each patch (test-time augmentation, TTA)."""
+"""Predicts, and can average over mirrored and turned views of each patch (test-time augmentation, TTA)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..files import replacing
 from ..models.backbones import keras
 from ..runtime.backend import set_xla
 
-#: How a square can lie: (swap rows and columns first?, axes of (N, rows, columns, 3) to reverse then).
+#: The ways in which a square can lie: (swap rows and columns first?, axes of (N, rows, columns, 3) to reverse then).
 SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "as it is": (False, ()),
     "upside down": (False, (1,)),
@@ -27,7 +27,7 @@ SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "half turn, transposed": (True, (1, 2)),
     "quarter turn right": (True, (2,)),
 }
-#: The views of each kind of TTA, in order: 'flips' are the 2019 article's, 'd4' all symmetries of the square.
+#: The views of each kind of TTA, in order. 'flips' are those of the 2019 article, 'd4' all symmetries of the square.
 TTA: dict[str, tuple[str, ...]] = {
     "none": ("as it is",),
     "flips": ("as it is", "upside down", "half turn", "mirrored"),
@@ -45,7 +45,7 @@ def predict(
     batch_size: int = 64,
     progress: bool = True,
 ) -> np.ndarray:
-    """Probability of tumour in the centre of each patch, averaged over its views.
+    """Predict the probability of tumour in the centre of each patch, averaged over its views.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def predict(
     tta : {'none', 'flips', 'd4'}
         A name in `TTA`: 1, 4 or 8 views.
     mean : {'arithmetic', 'geometric'}
-        The 2019 article took the geometric mean (and called it an average).
+        The 2019 article took the geometric mean, and called it an average.
     batch_size : int
-        Patches that are read at a time. Their views go through the network together: 64 patches are 512 with 'd4'.
+        Patches that are read at a time. Their views go through the network together, so 64 patches are 512 with 'd4'.
     progress : bool
         Show a bar if that takes more than two seconds.
 
@@ -69,7 +69,7 @@ def predict(
     Raises
     ------
     InputError
-        If a name is unknown, or what the model gives are no probabilities.
+        If a name is unknown, or if the model gives numbers that are no probabilities.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def predict(
 def predict_views(
     model: Any, patches: Patches, *, tta: str = "flips", batch_size: int = 64, progress: bool = True
 ) -> np.ndarray:
-    """Probability of tumour for each view of each patch.
+    """Predict the probability of tumour for each view of each patch.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def predict_views(
     Raises
     ------
     InputError
-        If there is no such TTA, or what the model gives are no probabilities.
+        If there is no such TTA, or if the model gives numbers that are no probabilities.
     """
     viewing = view_model(model, tta)
     out = np.empty((len(patches), len(TTA[tta])))
@@ -110,7 +110,7 @@ def predict_views(
     with bar:
         for start in range(0, len(patches), batch_size):
             batch = patches.images[start : start + batch_size]
-            # Filled up to full size: another shape would make the backend compile the network once more.
+            # The last batch is filled up, since another shape would make the backend compile the network once more.
             full = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)])
             out[start : start + len(batch)] = _require_probabilities(viewing.predict_on_batch(full)[: len(batch)])
             bar.update(len(batch))
@@ -118,7 +118,7 @@ def predict_views(
 
 
 def _require_probabilities(found: np.ndarray) -> np.ndarray:
-    """Refuse what cannot be probabilities: with the first patches, before the work on the rest."""
+    """Refuse numbers that cannot be probabilities. It does so after the first patches, before the work on the rest."""
     if not np.isfinite(found).all():
         raise InputError(
             "The model gives nan, which is no number, so its training diverged; train it anew, in float32 or by "
@@ -135,12 +135,12 @@ def _require_probabilities(found: np.ndarray) -> np.ndarray:
 def view_model(model: Any, tta: str) -> Any:
     """Wrap a classifier so that it makes the views itself, on the device: (N, 96, 96, 3) to (N, views).
 
-    It is made once for each kind of TTA and lives as long as the classifier: tracing it costs seconds, and training
-    asks after every epoch.
+    The wrapped model is made once for each kind of TTA, and lives as long as the classifier. To trace it takes seconds,
+    and training needs it after every epoch.
     """
     if tta not in TTA:
         raise InputError(f"'{tta}' is no kind of TTA; choose one of {', '.join(TTA)}.")
-    made = vars(model).setdefault("_pcam_views", {})  # not an attribute, or Keras would save the wrapped one as a part
+    made = vars(model).setdefault("_pcam_views", {})  # not an attribute: Keras would save that as a part
     if tta not in made:
         made[tta] = _make_view_model(model, TTA[tta])
     return made[tta]

@@ -1,4 +1,4 @@
-"""The scoreboard that climbs through lessons 01 to 05: one row a model, all judged on the same patches."""
+"""The scoreboard of lessons 01 to 05: it has one row for each model, and all are judged on the same patches."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Scoreboard:
     Parameters
     ----------
     lesson : str
-        Its number, such as "01". What an earlier run of this lesson left for the same patches is replaced.
+        Its number, such as "01". Rows that an earlier run of this lesson left for the same patches are replaced.
     judged : pcam_utils.data.Patches
-        The patches to judge by, with labels; rows of other patches are kept, but not drawn beside these.
+        The patches to judge by, with labels. Rows of other patches are kept, but not drawn beside these.
     folder : str or path, optional
-        Where scores.csv is; the results folder of the lessons if left out.
+        The folder of scores.csv. If left out, it is the results folder of the lessons.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class Scoreboard:
         self.data = f"{len(judged):,} {kind}patches of {judged.name}{slides} ({what})"
 
     def add(self, name: str, probabilities: ArrayLike) -> str:
-        """Score a model, keep the row, and say it: AUC with its 95 % interval, whole slides drawn where known.
+        """Score a model, keep the row, and say it: AUC with its 95 % interval. Whole slides are drawn if known.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Scoreboard:
         return rows[rows["data"] == self.data].sort_values("lesson", kind="stable", ignore_index=True)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw all rows on these patches, this lesson's in orange, and colour's bar as a line."""
+        """Draw all rows on these patches, this lesson's in orange, and the score of colour alone as a line."""
         rows = self.rows()
         ax = make_axes(ax, figsize=(8, 0.9 + 0.42 * len(rows)))
         for place, row in rows.iterrows():

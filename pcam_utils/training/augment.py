@@ -1,4 +1,4 @@
-"""Random changes of training patches that keep their label: one list, made in batches where the network runs."""
+"""Changes training patches at random, so that they keep their label. It works on batches, where the network runs."""
 
 # Each operation is a function of a batch and of quantities for each patch, in keras.ops: (K, S, S, 3) uint8 and (K,) or
 # (K, 3) float32 in, (K, S, S, 3) uint8 out. `Augment` draws the quantities.
@@ -18,8 +18,8 @@ from ..runtime.backend import as_graph, compiled
 from .operations import HOLE, OPERATIONS, Operation
 
 ops = keras.ops
-Ends = Sequence[float]  #: lowest and highest of what is drawn
-Tensor = Any  #: of the backend, or whatever it takes for one: a NumPy array, too
+Ends = Sequence[float]  #: lowest and highest value that is drawn
+Tensor = Any  #: an array of the backend, or whatever the backend takes for one, such as a NumPy array
 
 
 @keras.saving.register_keras_serializable("pcam_utils")
@@ -29,7 +29,7 @@ class Augment(keras.layers.Layer):
     Parameters
     ----------
     operations : dict of name to Operation
-        Of `pcam_utils.training.operations.OPERATIONS`, with these or other shares and ranges.
+        Names from `pcam_utils.training.operations.OPERATIONS`, with the shares and ranges given there or with others.
     seed : int
         The same seed gives the same changes, batch for batch. The generator's state is saved with the layer, so that a
         loaded one goes on where this one stopped.
@@ -37,8 +37,8 @@ class Augment(keras.layers.Layer):
     Raises
     ------
     InputError
-        If an operation is unknown, or the patches are not square, of three colours and at least 8 pixels wide; `holes`
-        needs a width that 8 divides.
+        If an operation is unknown, or if patches are not square, with three colours, and at least 8 pixels wide. For
+        `holes` the width must be a multiple of 8.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Augment(keras.layers.Layer):
         return self._change(images) if training else images
 
     def draw(self, images: Tensor) -> dict[str, Any]:
-        """The random numbers for a batch: its order, a field of noise, and for each operation where and how it acts."""
+        """Draw the random numbers for a batch: its order, a field of noise, and where and how each operation acts."""
         many, *shape = ops.shape(images)
         columns = {"affine": 6, "noise": 2, "holes": 1 + (shape[0] // HOLE) ** 2, "stain": 6}
         uniform = partial(keras.random.uniform, seed=self.seeds)
@@ -114,7 +114,7 @@ class Augment(keras.layers.Layer):
         operations = {name: Operation(**plain) for name, plain in config["operations"].items()}
         return cls(**{**config, "operations": operations})
 
-    # Keras saves weights, which a seed generator is none of.
+    # Keras saves only weights, and a seed generator is not one.
 
     def save_own_variables(self, store: Any) -> None:
         store["seeds"] = ops.convert_to_numpy(self.seeds.state)
@@ -128,8 +128,8 @@ def change(
 ) -> Tensor:
     """Change a batch by given random numbers.
 
-    The batch is shuffled once, and cut into `one_in` pieces for each operation, which takes one of them. For a single
-    patch that is as if all were drawn independently, and only what changes is copied.
+    The batch is shuffled once. For each operation it is cut into `one_in` pieces, and the operation changes one of
+    them. For a single patch this is as if every operation were drawn independently. Only changed patches are copied.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def change(
 
 
 def symmetry(images: Tensor) -> Tensor:
-    """Let each eighth of a batch lie in another of the eight ways of a square; the centre stays, and so the label."""
+    """Turn and mirror each eighth of a batch in another of the eight ways. The centre stays, and so does the label."""
     many = ops.shape(images)[0]
     parts = []
     for way in range(8):
@@ -196,7 +196,7 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     first = (ops.arange(ops.shape(images)[0]) * side * side)[:, None, None]
 
     def at(row: Tensor, column: Tensor) -> Tensor:
-        # Past the last pixel nothing is read: its share of the result is none.
+        # Beyond the last pixel nothing is read, since its share of the result would be 0.
         row, column = (ops.cast(ops.minimum(place, side - 1), "int32") for place in (row, column))
         return ops.cast(ops.take(pixels, first + row * side + column, axis=0), "float32")
 
@@ -239,7 +239,7 @@ def sharpen(images: Tensor, strength: Tensor) -> Tensor:
 def noise(images: Tensor, std: Tensor, field: Tensor, start: Tensor) -> Tensor:
     """Add Gaussian noise of standard deviation std (K,).
 
-    Drawing a number for each value would take longer than all else together. So one field (S·S·3,) serves the whole
+    To draw a number for each value would take longer than all the rest together. So one field (S·S·3,) serves the whole
     batch, and each patch reads it from its own start (K,) int32.
     """
     place = start[:, None] + ops.arange(field.shape[0])
@@ -268,7 +268,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 def stain(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     """Vary the stain: multiply the optical density of each colour channel by a factor, and add an offset.
 
-    Light is absorbed exponentially (Beer-Lambert), so more dye multiplies the optical density, not the pixel value;
+    Light is absorbed exponentially (Beer-Lambert). So more dye multiplies the optical density, not the pixel value, and
     glass stays white.
 
     Parameters
@@ -291,12 +291,12 @@ def stain(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     """
     side = images.shape[1]
     factor, offset = (ops.tile(each, (1, side))[:, None] for each in (factor, offset))
-    density = -ops.log(ops.maximum(_rows(images), 1) / 255)  # natural logarithms: the offset alone is in powers of ten
+    density = -ops.log(ops.maximum(_rows(images), 1) / 255)  # natural logarithms; only the offset is in powers of ten
     return _like(images, 255 * ops.exp(-density * factor - math.log(10) * offset))
 
 
 def _rows(images: Tensor) -> Tensor:
-    """Pixels of a row side by side, as float32: with three colours as inner dimension, compilers make no vectors."""
+    """Lay the pixels of a row side by side, as float32. With colours innermost, compilers would not use vectors."""
     side = images.shape[1]
     return ops.cast(ops.reshape(images, (-1, side, side * 3)), "float32")
 
@@ -306,7 +306,7 @@ def _like(images: Tensor, values: Tensor) -> Tensor:
 
 
 def _shifted(values: Tensor, axis: int, reach: int, step: int) -> list[Tensor]:
-    """The values moved by -reach … reach pixels along an axis, mirrored at its ends; step is the width of a pixel."""
+    """Move the values by -reach … reach pixels along an axis, mirrored at its ends. A pixel is `step` values wide."""
     length = values.shape[axis]
     cut = lambda start, end: values[:, start:end] if axis == 1 else values[:, :, start:end]
     before = [cut(k * step, (k + 1) * step) for k in range(reach, 0, -1)]
@@ -317,9 +317,9 @@ def _shifted(values: Tensor, axis: int, reach: int, step: int) -> list[Tensor]:
 
 
 def _mirrored(place: Tensor, last: int) -> Tensor:
-    """Take places beyond 0 … last to where mirrors in the middle of the border pixels show them, however far."""
+    """Mirror places beyond 0 … last back into that range, however far away they are. Border pixels are not repeated."""
     place = place - 2 * last * ops.floor(place / (2 * last))
-    return ops.maximum(last - ops.abs(place - last), 0)  # rounding may lead below 0
+    return ops.maximum(last - ops.abs(place - last), 0)  # since rounding may give numbers below 0
 
 
 def _grey(values: Tensor) -> Tensor:
@@ -331,7 +331,7 @@ def _within(uniform: Tensor, ends: Ends) -> Tensor:
     return lowest + (highest - lowest) * uniform
 
 
-# From numbers (K, columns) that are uniform between 0 and 1, and a field of noise, to each operation's quantities.
+# These turn numbers (K, columns) between 0 and 1, and a field of noise, into the quantities of each operation.
 
 
 def _random_affine(

@@ -1,4 +1,4 @@
-"""Training batches: shuffled anew in each epoch, and from the first one on, however often training begins anew."""
+"""Makes training batches, shuffled anew in each epoch. However often `fit` begins to read, it gets the first one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..models.backbones import keras
 def batches(
     patches: Patches, batch_size: int, *, targets: NDArray[np.float32] | None = None, seed: int = 0, start: int = 0
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Yield shuffled training batches for ever; each epoch depends on the seed and its number alone.
+    """Yield shuffled training batches for ever. Each epoch depends only on the seed and its own number.
 
     Parameters
     ----------
     patches : Patches
-        With labels, unless targets are given.
+        They need labels, unless targets are given.
     batch_size : int
-        The few patches that do not fill a batch are left to another epoch's order.
+        The few patches that do not fill a batch are left out. In another epoch these are other patches.
     targets : (N,) float32, optional
-        What is learned instead of the labels.
+        What the network learns in place of the labels.
     seed, start : int
         `start` is the number of the first epoch.
 
@@ -56,10 +56,11 @@ def batches(
 
 
 def restartable(stream: Callable[[], Iterator]) -> Any:
-    """Batches without end as `fit` takes them: from the first one on, however often it begins anew.
+    """Give endless batches to `fit`, from the first one on each time that it begins to read.
 
-    With several devices, Keras's `fit` on TensorFlow first looks at a batch, and TensorFlow reads ahead meanwhile. Of a
-    plain generator these batches would be lost, and a resumed run would see others than one that never stopped.
+    With several devices, Keras's `fit` on TensorFlow first looks at a batch, and TensorFlow reads ahead meanwhile. From
+    a plain generator these batches would be lost. A resumed run would then see other batches than one that never
+    stopped.
     """
     if keras.backend.backend() != "tensorflow":
         return stream()

@@ -1,4 +1,4 @@
-"""The lists of what may happen to a training patch: names, shares and ranges, without the code that does it."""
+"""Lists what may happen to a training patch: names, shares and ranges, but not the code that does it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Operation:
     Attributes
     ----------
     one_in : int
-        One patch in so many. Which ones is drawn anew for each batch; how many is fixed, so that nothing is computed
-        only to be thrown away, and the compiler knows all shapes.
+        The operation changes one patch in so many. Which patches these are is drawn anew for each batch. Their number
+        is fixed, so that nothing is computed in vain and the compiler knows all shapes.
     ranges : dict of name to (lowest, highest)
         Each quantity is drawn evenly from its range.
     """
@@ -25,11 +25,11 @@ class Operation:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-#: What may happen to a training patch, in this order. Angles in degrees, shifts and sigma in pixels, noise in grey
-#: values, offsets in optical density (log10), the others are factors and shares. It is the 2019 article's list
-#: (CVxTz/malignancy_detection, code/utils.py) as far as it makes sense for tissue. Left out are superpixels, edges,
-#: emboss and inverted colours, which no microscope makes, and wide shifts, which move tumour out of the centre (lesson
-#: 02 counts how often).
+#: What may happen to a training patch, in this order. Angles are in degrees, shifts and sigma in pixels, noise in grey
+#: values, and offsets in optical density (log10); the others are factors and shares. It is the list of the 2019 article
+#: (CVxTz/malignancy_detection, code/utils.py), as far as it makes sense for tissue. No microscope makes superpixels,
+#: edges, emboss or inverted colours, so these are left out. So are wide shifts, which move tumour out of the centre
+#: (lesson 02 counts how often).
 OPERATIONS = {
     "symmetry": Operation(1),
     "affine": Operation(4, {"zoom": (0.9, 1.1), "rotation": (-10, 10), "shear": (-5, 5), "shift": (-2, 2)}),
@@ -41,7 +41,7 @@ OPERATIONS = {
     "contrast": Operation(8, {"factor": (0.9, 1.1)}),
     "stain": Operation(1, {"factor": (0.75, 1.25), "offset": (-0.02, 0.02)}),
 }
-#: The two that matter most.
+#: The two operations that matter most.
 PLAIN = {name: OPERATIONS[name] for name in ("symmetry", "stain")}
 
 #: The choices of `pcam train --augment`: the whole list, its symmetries and stain alone, or nothing.

@@ -1,4 +1,4 @@
-"""The named ways to train: phases, heads and augmentation, and the settings that a run is kept with."""
+"""The recipes, which are named ways to train (phases, head and augmentation), and the settings of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Recipe:
         A name in `pcam_utils.models.networks.HEADS`.
     phases : tuple of Phase
     from_random : tuple of Phase, optional
-        Replaces the phases where no pretrained features are kept.
+        Replaces the phases if the start is random, so that there are no pretrained features to keep.
     augment : str
         A name in `pcam_utils.training.operations.AUGMENTS`.
     """
@@ -62,16 +62,16 @@ _FROM_RANDOM = (Phase("whole network", 5, 32, 1e-3, cosine=True),)
 RECIPES = {
     # The 2019 article's: CVxTz/malignancy_detection, code/baseline.py.
     "article": Recipe("article", (Phase("batch 32", 2, 32, 1e-4), Phase("batch 64", 6, 64, 1e-4)), augment="full"),
-    # The head first, so that its random start does not wreck pretrained features. A random start has none to keep and
-    # needs larger steps. The average alone learns faster than the article's 11,616 inputs to one sigmoid
-    # (docs/results.md).
+    # The head trains first, so that its random start does not wreck pretrained features. A random backbone has no such
+    # features, and needs larger steps. A head on the average alone learns faster than the article's, where 11,616
+    # inputs lead to one sigmoid (docs/results.md).
     "course": Recipe(
         "average",
         (Phase("head", 1, 32, 1e-3, train_fraction=0.0), Phase("fine-tune", 5, 32, 3e-4, cosine=True)),
         from_random=_FROM_RANDOM,
     ),
-    # What the weights in this package were trained with, in two runs: from a random start, and on from there with the
-    # answers of another network (--targets); docs/model_card.md.
+    # The weights in this package were trained with this, in two runs. The first began at random. The second went on
+    # from there with the answers of another network (--targets); see docs/model_card.md.
     "pcam": Recipe("average", (Phase("whole network", 6, 32, 1e-3, cosine=True),), from_random=_FROM_RANDOM),
 }
 
@@ -85,25 +85,25 @@ class Settings:
     recipe : str
         A name in `RECIPES`.
     backbone, weights, head
-        See `pcam_utils.models.networks.build_model`; a head left out is the recipe's.
+        See `pcam_utils.models.networks.build_model`. If the head is left out, it is the recipe's.
     epochs : int, optional
-        In all; the recipe's own number if left out.
+        In all. If left out, the recipe's own number.
     batch_size : int, optional
-        Patches in each step, in place of the recipe's own. A GPU starts thousands of small operations in a step,
-        however few patches they take, so there 128 or 256 make better use of it. The learning rate follows by the
-        square root, as is right for Adam (Malladi et al. 2022, arXiv:2205.10287).
+        Patches in each step, in place of the recipe's own number. A GPU starts thousands of small operations in a
+        step, however few patches that has, so it makes better use of batches of 128 or 256. The learning rate changes
+        with the square root of the batch, as is right for Adam (Malladi et al. 2022, arXiv:2205.10287).
     patience : int, optional
         Stop after so many epochs without a better validation AUC.
     targets : path, optional
-        CSV (id,label) of another model's probabilities, learned half and half with the labels.
+        CSV (id,label) of another model's probabilities. The run learns half from them and half from the labels.
     augment : str, optional
-        A name in `pcam_utils.training.operations.AUGMENTS`; the recipe's own if left out.
+        A name in `pcam_utils.training.operations.AUGMENTS`. If left out, the recipe's own.
     precision, deterministic
         See `pcam_utils.runtime.prepare`.
     devices : int
         GPUs of this machine to spread each batch over.
     valid_fraction : float
-        Share to choose by, where the data have no validation split.
+        Share of the training patches to choose by, if the data have no validation split.
     seed : int
         The same seed gives the same run on the same machine.
 
@@ -131,7 +131,7 @@ class Settings:
     def settled(self, say: Callable[[str], object] = print) -> Settings:
         """Fill in what was left open: the start that can be had here, and the recipe's own head and augmentation.
 
-        A run is recorded with these, so that run.json says what was done.
+        A run is recorded with the settings that this gives, so that run.json says what was done.
 
         Parameters
         ----------
@@ -157,8 +157,9 @@ class Settings:
             raise InputError(f"A batch of {self.batch_size} patches holds nothing; ask for at least 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"A patience of {self.patience} epochs would never train; ask for at least 1.")
-        from ..data.splits import check_fraction  # these start scikit-learn and Keras, for which who only names
-        from ..models.starts import choose_start  # a recipe need not wait
+        # These import scikit-learn and Keras, which take seconds. Whoever only names a recipe need not wait for them.
+        from ..data.splits import check_fraction
+        from ..models.starts import choose_start
 
         check_fraction(self.valid_fraction)
         weights = choose_start(self.backbone, self.weights, say=say)

@@ -53,7 +53,7 @@ def read_history(run: str | PathLike) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        A row an epoch: epoch, loss, val_loss, val_auc and seconds, as text. None before the first has ended.
+        One row for each epoch: epoch, loss, val_loss, val_auc and seconds, as text. No rows before the first has ended.
     """
     path = Path(run) / "history.csv"
     if not path.exists():
@@ -63,11 +63,11 @@ def read_history(run: str | PathLike) -> list[dict[str, str]]:
 
 
 def resumed(run: str | PathLike, record: dict[str, Any], asked: Settings) -> Settings:
-    """The settings that a run goes on with: what is asked for, if the run could have come this far with them.
+    """Give the settings that a run goes on with: those asked for, if the run could have come this far with them.
 
     So a run may become longer or shorter, and more patient. But it must end as if it had been asked for that way from
-    the start. Where the learning rate falls to zero by the last epoch, another number of epochs would have been another
-    run from its first step.
+    the start. Where the learning rate falls to zero by the last epoch, a run of another length would have differed from
+    its first step on.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def resumed(run: str | PathLike, record: dict[str, Any], asked: Settings) -> Set
     record : dict
         From `read_record`.
     asked : Settings
-        What is left open ('auto' or None) is the run's own.
+        What is left open ('auto' or None) is taken from the run.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def _scores(run: str | PathLike) -> list[float]:
 
 
 def waited(scores: Sequence[float]) -> int:
-    """For how many epochs no score has been better than the one before them.
+    """Count the epochs since the best score: none of them was better.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def waited(scores: Sequence[float]) -> int:
 
 
 def _epochs(settings: Settings) -> list[tuple[Phase, int]]:
-    """All that decides an epoch, one after the other: its phase, and its place in it."""
+    """List for each epoch all that decides it: its phase, and its place in that phase."""
     # The length of a phase decides nothing, unless the learning rate falls along it.
     phases = [(phase.epochs, phase if phase.cosine else replace(phase, epochs=0)) for phase in settings.phases()]
     return [(phase, place) for number, phase in phases for place in range(number)]

@@ -41,10 +41,10 @@ from .operations import AUGMENTS
 from .recipes import Phase, Settings
 from .records import read_record, require_same_data, resumed, waited
 
-#: What zipfile, NumPy and json raise for bytes that are damaged, or that are no state of a run.
+#: The errors that zipfile, NumPy and json raise if bytes are damaged, or are not the state of a run.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
 
-#: What the record says of a run's end: forgotten while it goes on.
+#: What the record says about the end of a run. While the run goes on, this is left out.
 _ENDED = ("best", "operating_point", "seconds", "ended")
 
 Record = dict[str, Any]  #: what is written down of a run, or of an epoch
@@ -65,13 +65,13 @@ def train(
     Parameters
     ----------
     data : pcam_utils.data.sources.Data, or callable that gives it
-        A callable is asked once all else has been checked: opening data may take minutes.
+        A callable is called only after all else has been checked, since opening data may take minutes.
     run : path
         Gets best.keras (highest validation AUC), history.csv, run.json, valid_ids.txt and state.npz (to resume).
     settings : Settings, optional
-        Those of the recipe `course`, or of the run that is resumed, if left out.
+        If left out, those of the recipe `course`, or of the run that is resumed.
     resume : bool
-        Go on with an interrupted run, or with one that shall have more epochs; other settings must be the run's own.
+        Go on with an interrupted run, or give a run more epochs. All other settings must be the run's own.
     say : callable
         Told one line at a time.
     progress : bool
@@ -80,13 +80,13 @@ def train(
     Returns
     -------
     dict
-        The record, as in run.json: what was trained on what, with which settings and versions, and how it ended.
+        The record, as in run.json. It says what was trained on what, with which settings and versions, and the result.
 
     Raises
     ------
     InputError
-        If the run exists and `resume` is not set, or cannot be resumed so, or is in use, or the data cannot be trained
-        on.
+        If the run exists and `resume` is not set, if it cannot be resumed in this way, if it is in use, or if the data
+        cannot be trained on.
 
     Examples
     --------
@@ -140,10 +140,10 @@ def _train(
 
 
 def _open_run(run: Path, resume: bool) -> Record | None:
-    """The record of an earlier start, or None for a new run."""
+    """Give the record of an earlier start, or None for a new run."""
     if resume and (run / "run.json").exists():
         return read_record(run)
-    # Hidden names are what a killed process left half-written.
+    # Files with hidden names are half-written ones that a killed process has left.
     if run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
         raise InputError(f"{run} exists already; resume it with --resume if it is a run, or name another.")
     return None
@@ -171,9 +171,9 @@ def _positives(patches: Patches) -> int:
 
 
 def _targets(patches: Patches, path: str | PathLike[str] | None) -> NDArray[np.float32]:
-    """What the network shall say: the labels, or halfway to another model's probabilities (distillation).
+    """Give what the network is to learn: the labels, or their mean with another model's probabilities (distillation).
 
-    Of Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
+    Distillation follows Hinton, Vinyals and Dean 2015, arXiv:1503.02531, at temperature 1.
     """
     labels = np.asarray(patches.labels, np.float32)
     if path is None:
@@ -220,14 +220,14 @@ def _train_phases(
 
 
 def behind_augmentation(model: keras.Model, augment: str | None, *, seed: int = 0) -> keras.Model:
-    """Put the changes of training patches in front of a network, on the same device; both share their weights.
+    """Put the changes of training patches in front of a network, on the same device. Both models share their weights.
 
     Parameters
     ----------
     model : keras.Model
         From `build_model`.
     augment : str, optional
-        A name in `operations.AUGMENTS`; the model itself comes back for 'none', or if left out.
+        A name in `operations.AUGMENTS`. For 'none', or if left out, the model itself comes back.
     seed : int
         Of the changes.
 
@@ -249,12 +249,12 @@ def _compile(model: keras.Model, phase: Phase, steps: int) -> None:
     if phase.cosine:
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * phase.epochs)
     model.compile(FusedAdam(rate), loss="binary_crossentropy", jit_compile=uses_xla())
-    # Built now, or Keras traces the whole training step twice: once before and once after the slots exist.
+    # It is built now. Else Keras would trace the whole training step twice: before its slots exist, and after that.
     model.optimizer.build(model.trainable_variables)
 
 
 class _Keeper(keras.callbacks.Callback):
-    """After each epoch: score, keep the best model, and write all that is needed to go on from here."""
+    """Scores after each epoch, keeps the best model, and writes all that is needed to go on from here."""
 
     def __init__(self, run: Path, network: keras.Model, valid: Patches, patience: int | None, say: Say) -> None:
         super().__init__()
@@ -277,11 +277,11 @@ class _Keeper(keras.callbacks.Callback):
         return self.patience is not None and bool(scores) and waited(scores) >= self.patience
 
     def load(self, model: keras.Model) -> None:
-        """Take up the state that an earlier process left, if there is one."""
+        """Take up the state that an earlier process has left, if there is one."""
         path = self.run / "state.npz"
         if not path.exists():
             return
-        content = path.read_bytes()  # a disk that cannot be read is no corrupt file
+        content = path.read_bytes()  # a disk that cannot be read does not make a file corrupt
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 self.state = dict(file)
@@ -300,7 +300,7 @@ class _Keeper(keras.callbacks.Callback):
         self.begun = time.perf_counter()
 
     def _take_up(self, kind: str, variables: list[Any]) -> None:
-        """Assign the state's arrays of this kind, all of them or none."""
+        """Assign all arrays of this kind from the state, or none of them."""
         arrays = [array for name, array in self.state.items() if name.startswith(f"{kind}_")]
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise InputError(
@@ -323,7 +323,7 @@ class _Keeper(keras.callbacks.Callback):
         self.history.append(row)
         if better:
             with replacing(self.run / "best.keras") as temporary:
-                # Wrapped anew to leave out the optimizer, which is twice as large as the network.
+                # The model is wrapped anew, to leave out the optimizer, which is twice as large as the network.
                 keras.Model(self.network.inputs[0], self.network.outputs[0], name=self.network.name).save(temporary)
         self._write_history()
         self._write_state()
@@ -338,7 +338,7 @@ class _Keeper(keras.callbacks.Callback):
             table.writerows(self.history)
 
     def _write_state(self) -> None:
-        """One file holds all that the next epoch depends on, so that it is never half old and half new."""
+        """Write one file with all that the next epoch depends on, so that the state is never half old and half new."""
         arrays = {"history": np.array(json.dumps(self.history))}
         for kind, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
             arrays.update({f"{kind}_{place}": np.asarray(v.numpy()) for place, v in enumerate(variables)})
