@@ -50,7 +50,7 @@ def full_disk():
         (click.BadParameter("no"), 2, "pcam: Invalid value: no"),
         (CommandFailed("This went wrong."), 1, "pcam: This went wrong."),
         (full_disk(), 1, "pcam: out.csv could not be written (No space left on device)."),
-        (OSError(errno.EIO, "x", "a.h5"), 1, "pcam: a.h5 cannot be read or written (Input/output error); see to that"),
+        (OSError(errno.EIO, "x", "a.h5"), 1, "pcam: a.h5 cannot be read or written (Input/output error); mend that"),
         (MemoryError(), 1, "pcam: The memory is full;"),
         (KeyError("a\nb"), 1, "pcam: KeyError ('a\\nb') is a fault of this program; report what --debug shows."),
     ],
