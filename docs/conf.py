@@ -67,16 +67,14 @@ def as_pages_of_a_book(app, name, source):
 
 
 def glossary():
-    """Each word of the glossary, singular and plural, with its entry; of abbreviations alone the case matters."""
-    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("```{glossary}")[1].splitlines()
-    entries, entry, before = {}, None, ""
-    for line in lines:
-        if re.match(r"[^\s`]", line):
-            entry = entry if re.match(r"[^\s`]", before) else line  # words above one text share it
-            plural = line[:-2] + "es" if line.endswith("is") else line + ("es" if line.endswith("ch") else "s")
-            for word in (line, plural):
-                entries[word if line.isupper() else word.lower()] = entry
-        before = line
+    """Each word of the glossary, singular and plural, with its entry's anchor; of abbreviations the case matters."""
+    entries = {}
+    for heading in re.findall(r"^## (.+)$", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M):
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")  # as MyST and GitHub make them
+        for word in heading.split(", "):
+            plural = word[:-2] + "es" if word.endswith("is") else word + ("es" if word.endswith("ch") else "s")
+            for form in (word, plural):
+                entries[form if word.isupper() else form.lower()] = anchor
     return entries
 
 
@@ -94,11 +92,11 @@ def link_terms(app, doctree):
             above = above.parent
         parts, end = [], 0
         for found in re.finditer(rf"(?<![\w-])({words})(?![\w-])", text) if above is None else ():
-            entry = entries.get(found[0]) or entries[found[0].lower()]
-            if entry not in linked:
-                linked.add(entry)
-                link = addnodes.pending_xref("", refdomain="std", reftype="term", reftarget=entry, refexplicit=True)
-                link += nodes.inline(found[0], found[0], classes=["xref", "std", "std-term"])
+            anchor = entries.get(found[0]) or entries[found[0].lower()]
+            if anchor not in linked:
+                linked.add(anchor)
+                place = f"../docs/glossary.html#{anchor}"
+                link = nodes.reference("", "", nodes.inline(found[0], found[0]), refuri=place, internal=True)
                 parts += [nodes.Text(text[end : found.start()]), link]
                 end = found.end()
         if parts:
