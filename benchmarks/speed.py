@@ -1,6 +1,6 @@
 """Measures speed and memory side by side, prints tables and draws speed.png from them: `make bench`, or
 
-    python benchmarks/speed.py augmentation reading training profile prediction memory course --out build/bench
+    python benchmarks/speed.py augmentation reading training peer profile prediction memory course --out build/bench
 
 What is compared is measured in turn, round after round, in one run; a row's ratio is the median over the rounds of its
 speed divided by the first row's speed in the same round. Leave the machine alone meanwhile.
@@ -8,6 +8,7 @@ speed divided by the first row's speed in the same round. Leave the machine alon
 
 import csv
 import functools
+import importlib.util
 import multiprocessing
 import os
 import resource
@@ -240,21 +241,44 @@ def training(out, data, blocks=12, steps=5):
     first = {mode: _steps(worker, 1) for mode, worker in workers.items()}
     click.echo("\nFirst step, s: " + ", ".join(f"{names[mode]} {seconds:.1f}" for mode, seconds in first.items()))
     click.echo(f"ours / default: {first['ours'] / first['default']:.2f}")
-    speeds = {names[mode]: [] for mode in workers}
-    for block in range(blocks + 1):
-        for mode, worker in workers.items():
-            speed = 32 * steps / _steps(worker, steps)
-            if block:  # the first block warms up
-                speeds[names[mode]].append(speed)
-    for worker in workers.values():
-        worker.kill()
+    speeds = _alternate({names[mode]: worker for mode, worker in workers.items()}, blocks, steps, 32)
     table(out, "Training: NASNetMobile unfrozen, batches of 32", speeds)
     ours, bare = (np.array(speeds[names[mode]]) for mode in ("ours", "bare"))
     click.echo(f"ours / bare: {np.median(ours / bare):.3f}")
 
 
-def _worker(mode, data, **environment):
-    command = [sys.executable, str(Path(__file__).with_name("training_worker.py")), mode, str(data)]
+def peer(out, data, blocks=12, steps=5):
+    """Training and predicting beside the same network in PyTorch: same batch, same threads, the network alone."""
+    if not importlib.util.find_spec("torch"):
+        click.echo("\nPyTorch is not installed, so it is left out.")
+        return
+    workers = {
+        "PyTorch, channels last": _worker("train", data, script="torch_worker.py"),
+        "ours": _worker("bare", data),
+    }
+    table(out, "Peer training: batches of 32", _alternate(workers, blocks, steps, 32))
+    workers = {
+        "PyTorch, channels last": _worker("predict", data, script="torch_worker.py"),
+        "ours": _worker("predict", data, BENCH_BATCH="64"),
+    }
+    table(out, "Peer prediction: batches of 64", _alternate(workers, blocks, steps, 64))
+
+
+def _alternate(workers, blocks, steps, batch):
+    """Images a second of each worker, block after block; then the workers go."""
+    speeds = {name: [] for name in workers}
+    for block in range(blocks + 1):
+        for name, worker in workers.items():
+            speed = batch * steps / _steps(worker, steps)
+            if block:  # the first block warms up
+                speeds[name].append(speed)
+    for worker in workers.values():
+        worker.kill()
+    return speeds
+
+
+def _worker(mode, data, script="training_worker.py", **environment):
+    command = [sys.executable, str(Path(__file__).with_name(script)), mode, str(data)]
     worker = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={**os.environ, **environment},
@@ -356,7 +380,7 @@ def course(out, data):
     run_lessons(find_lessons(), out / "course", data=data, say=click.echo)
 
 
-PARTS = {part.__name__: part for part in (augmentation, reading, training, profile, prediction, memory, course)}
+PARTS = {part.__name__: part for part in (augmentation, reading, training, peer, profile, prediction, memory, course)}
 
 
 @click.command(help="Measure speed and memory side by side.")

@@ -1,9 +1,10 @@
 """Trains NASNetMobile in a process of its own, so many steps at a time as are asked for on standard input.
 
-    python benchmarks/training_worker.py default|ours|bare DATA
+    python benchmarks/training_worker.py default|ours|bare|predict DATA
 
 'default' is Keras as it comes; 'ours' is what `pcam train` does, augmentation included; 'bare' is its step alone, on
-one batch. Prints 'ready', then after each number read from standard input the seconds that so many steps took.
+one batch; 'predict' asks for that batch's probabilities instead, as `pcam predict` does. Prints 'ready', then after
+each number read from standard input the seconds that so many steps took.
 benchmarks/speed.py runs several of these in turn, so that all of them meet the same machine.
 """
 
@@ -14,6 +15,7 @@ from contextlib import nullcontext
 from itertools import repeat
 
 from pcam_utils.data.sources import open_data
+from pcam_utils.evaluation.predictions import view_model
 from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import build_model
 from pcam_utils.runtime.backend import prepare
@@ -70,8 +72,18 @@ def main(mode, data):
     patches = open_data(data, only=("train",)).split("train")
     model = build_model(weights="none", head="average", say=lambda _: None)
     stream = batches(patches, BATCH)
+    if mode == "predict":
+        viewing, images = view_model(model, "none"), next(stream)[0]
+        say("ready")
+        for line in sys.stdin:
+            begun = time.perf_counter()
+            for _ in range(int(line)):
+                viewing.predict_on_batch(images)
+            say(time.perf_counter() - begun)
+        return
     if mode == "bare":  # the same batch again and again, on the device already
-        stream = repeat(tuple(map(keras.ops.convert_to_tensor, next(stream))))
+        batch = tuple(map(keras.ops.convert_to_tensor, next(stream)))
+        stream = (same for same in repeat(batch))  # Keras takes generators alone
     if mode == "ours":
         model = behind_augmentation(model, "full")
     if mode == "default":
