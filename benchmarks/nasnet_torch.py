@@ -1,6 +1,6 @@
-"""NASNet-A-Mobile in PyTorch, layer for layer as Keras builds it: what `speed.py peer` measures ours against.
+"""NASNet-A-Mobile in PyTorch, layer for layer as Keras builds it, but for the padding of borders.
 
-Run as a script it proves that the two have the same number of weights:
+`speed.py peer` measures ours against it. Run as a script it proves that the two have the same number of weights:
 
     python benchmarks/nasnet_torch.py
 """
