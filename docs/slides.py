@@ -69,9 +69,10 @@ def slides_of(lesson):
     title = re.search(r"^# (.+)", text)[1]
     about = re.search(r"\*\*You will\*\*.+?(?=\n\n)", text, re.S)[0]
     bodies = [f"<h1>{escape(title)}</h1>{html(plain(about))}"]
-    for cell, following in zip(cells, cells[1:]):
+    for place, cell in enumerate(cells):
         if "solution" not in cell.metadata.get("tags", []) and (figure := picture(cell)):
-            caption = re.search(r"\*Figure.+?(?=\n\n|\Z)", following.source, re.S)
+            after = "\n\n".join(cell.source for cell in cells[place:] if cell.cell_type == "markdown")
+            caption = re.search(r"\*Figure.+?(?=\n\n|\Z)", after, re.S)
             bodies.append(figure + html(plain(caption[0] if caption else "")))
     if points := re.search(r"## Take-aways\n(.+?)(?=\n## |\Z)", text, re.S):
         bodies.append(f"<h1>Take-aways</h1>{html(plain(points[1]))}")
