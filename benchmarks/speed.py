@@ -252,16 +252,12 @@ def peer(out, data, blocks=12, steps=5):
     if not importlib.util.find_spec("torch"):
         click.echo("\nPyTorch is not installed, so it is left out.")
         return
-    workers = {
-        "PyTorch, channels last": _worker("train", data, script="torch_worker.py"),
-        "ours": _worker("bare", data),
-    }
-    table(out, "Peer training: batches of 32", _alternate(workers, blocks, steps, 32))
-    workers = {
-        "PyTorch, channels last": _worker("predict", data, script="torch_worker.py"),
-        "ours": _worker("predict", data, BENCH_BATCH="64"),
-    }
-    table(out, "Peer prediction: batches of 64", _alternate(workers, blocks, steps, 64))
+    for what, theirs, ours, batch in (("training", "train", "bare", 32), ("prediction", "predict", "predict", 64)):
+        workers = {
+            "PyTorch, channels last": _worker(theirs, data, script="torch_worker.py", BENCH_BATCH=str(batch)),
+            "ours": _worker(ours, data, BENCH_BATCH=str(batch)),
+        }
+        table(out, f"Peer {what}: batches of {batch}", _alternate(workers, blocks, steps, batch))
 
 
 def _alternate(workers, blocks, steps, batch):

@@ -1,14 +1,16 @@
-"""Trains NASNetMobile, or predicts with it, in PyTorch; asked and answering as training_worker.py is.
+"""Trains NASNetMobile, or predicts with it, in PyTorch, in a process of its own.
 
-python benchmarks/torch_worker.py train|predict DATA
+    python benchmarks/torch_worker.py train|predict DATA
+
+It is asked, and answers, as training_worker.py does.
 """
 
 import os
 import sys
-import time
 
 import torch
 from nasnet_torch import NASNetMobile
+from worker import answer
 
 from pcam_utils.data.sources import open_data
 
@@ -16,8 +18,7 @@ from pcam_utils.data.sources import open_data
 def main(mode, data):
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    batch = int(os.environ.get("BENCH_BATCH", "32" if mode == "train" else "64"))
-    patches = open_data(data, only=("train",)).split("train").take(slice(batch))
+    patches = open_data(data, only=("train",)).split("train").take(slice(int(os.environ.get("BENCH_BATCH", "32"))))
     images = torch.from_numpy(patches.images[:]).permute(0, 3, 1, 2).float()
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(patches.labels[:]).float()[:, None]
@@ -35,13 +36,7 @@ def main(mode, data):
     def predict():
         return model(images).numpy()
 
-    step = train if mode == "train" else predict
-    print("ready", flush=True)
-    for line in sys.stdin:
-        begun = time.perf_counter()
-        for _ in range(int(line)):
-            step()
-        print(time.perf_counter() - begun, flush=True)
+    answer(train if mode == "train" else predict)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import time
 from contextlib import nullcontext
 from itertools import repeat
 
+from worker import answer, say
+
 from pcam_utils.data.sources import open_data
 from pcam_utils.evaluation.predictions import view_model
 from pcam_utils.models.backbones import keras
@@ -61,10 +63,6 @@ def tensorflow_profiler():
     return tf.profiler.experimental
 
 
-def say(what):
-    print(what, flush=True)
-
-
 def main(mode, data):
     keras.utils.set_random_seed(0)
     if mode != "default":
@@ -74,12 +72,7 @@ def main(mode, data):
     stream = batches(patches, BATCH)
     if mode == "predict":
         viewing, images = view_model(model, "none"), next(stream)[0]
-        say("ready")
-        for line in sys.stdin:
-            begun = time.perf_counter()
-            for _ in range(int(line)):
-                viewing.predict_on_batch(images)
-            say(time.perf_counter() - begun)
+        answer(lambda: viewing.predict_on_batch(images))
         return
     if mode == "bare":  # the same batch again and again, on the device already
         batch = tuple(map(keras.ops.convert_to_tensor, next(stream)))
