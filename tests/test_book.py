@@ -90,9 +90,10 @@ def test_every_image_is_described(book):
 def test_no_page_shuts_anybody_out(chromium, book, scheme):
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason='no axe: pip install -e ".[browser]"').Axe()
     found, tab = [], chromium.new_page(color_scheme=scheme)
-    pages = (path for path in book if "_modules" not in path.parts)  # source code, all from one template
-    for path in sorted(path for path in pages if path.name != "search.html"):  # the theme's own, and without a heading
+    known = {("search.html", "page-has-heading-one")}  # the theme's own page
+    for path in sorted(path for path in book if "_modules" not in path.parts):  # source code, all from one template
         tab.goto(path.as_uri(), wait_until="domcontentloaded")
         for fault in axe.run(tab)["violations"]:  # of any impact
-            found += [f"{path.name}: {fault['id']}: {node['html'][:120]}" for node in fault["nodes"]]
+            if (path.name, fault["id"]) not in known:
+                found += [f"{path.name}: {fault['id']}: {node['html'][:120]}" for node in fault["nodes"]]
     assert not found, f"{len(found)}:\n" + "\n".join(sorted(set(found))[:40])
