@@ -50,7 +50,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If the labels are of one class alone.
+        If the labels are of one class alone, or not as many as the probabilities.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def auc_interval(
     Raises
     ------
     InputError
-        If the labels are of one class alone.
+        If the labels are of one class alone, or not as many as the probabilities.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def auc_difference(
     Raises
     ------
     InputError
-        If the labels are of one class alone.
+        If the labels are of one class alone, or not as many as the probabilities.
 
     Examples
     --------
@@ -256,7 +256,11 @@ def _middle(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
 
 
 def _ranked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    labels = np.asarray(labels)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if len(labels) != len(probabilities):
+        raise InputError(
+            f"Each patch needs a label and a probability: {len(labels)} and {len(probabilities)} were given."
+        )
     if len(np.unique(labels)) < 2:
         raise InputError("An AUC needs patches of both classes; evaluate a split that has them.")
     _, place = np.unique(probabilities, return_inverse=True)

@@ -106,6 +106,11 @@ def test_one_class_is_refused_in_a_sentence():
         auc_interval([1, 1], [0.2, 0.3])
 
 
+def test_other_numbers_of_labels_and_probabilities_are_refused_in_a_sentence():
+    with pytest.raises(InputError, match="4 and 3 were given"):
+        auc_difference([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], [0.1, 0.9, 0.2])
+
+
 def test_paired_difference_is_that_of_the_aucs_and_narrower_than_unpaired():
     labels, probabilities = scores(digits=9)
     worse = probabilities + np.random.default_rng(5).normal(0, 0.05, len(labels))
