@@ -9,6 +9,8 @@ import os
 import secrets
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +20,12 @@ from typing import Any
 from .errors import InputError, reason
 
 DRIVE = Path("/content/drive")  #: where Colab mounts a Google Drive
+
+#: What NumPy, zipfile and json raise for a damaged npz file. The last two mean one array in place of an archive, in
+#: Python 3.10 and in later versions.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError
+)  # fmt: skip
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, reason
+from ..files import DAMAGED
 from .patches import SIZE, FileRows, Rows
-
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def open_dataset(path: Path, name: str, row_shape: tuple[int, ...]) -> FileRows | h5py.Dataset:
@@ -81,8 +79,8 @@ def archive_names(path: Path) -> list[str]:
     """Names of the arrays in an npz file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return list(getattr(archive, "files", ()))
-    except _DAMAGED as error:
+            return list(archive.files)
+    except DAMAGED as error:
         if isinstance(error, PermissionError):
             raise
         raise InputError(f"{path} is not a whole npz file; get it again.") from error
@@ -103,7 +101,7 @@ def open_archived(path: Path, name: str) -> Rows:
                 )
         if info.compress_type == zipfile.ZIP_STORED and not by_column:
             return Rows(FileRows(path, _begin_of(path, info) + begin, shape))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         if isinstance(error, (PermissionError, InputError)):
             raise
         raise InputError(f"{path} is not a whole npz file ({error}); get it again.") from error
@@ -116,7 +114,7 @@ def read_archived(path: Path, name: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as archive:
             array: NDArray[Any] = archive[name]
             return array
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InputError(f"'{name}' in {path} cannot be read ({error}); save it as plain numbers or text.") from error
 
 

@@ -7,8 +7,6 @@ import io
 import json
 import math
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -28,7 +26,7 @@ from ..data.tables import read_probabilities
 from ..errors import InputError
 from ..evaluation.metrics import choose_threshold
 from ..evaluation.predictions import predict
-from ..files import replacing, sole_use, user_path, write_json
+from ..files import DAMAGED, replacing, sole_use, user_path, write_json
 from ..models.backbones import keras
 from ..models.networks import build_model, freeze, load_model
 from ..runtime.backend import prepare, set_xla, uses_xla
@@ -40,9 +38,6 @@ from .feeding import batches, restartable
 from .operations import AUGMENTS
 from .recipes import Phase, Settings
 from .records import read_record, require_same_data, resumed, waited
-
-#: The errors that zipfile, NumPy and json raise if bytes are damaged, or are not the state of a run.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 #: What the record says about the end of a run. While the run goes on, this is left out.
 _ENDED = ("best", "operating_point", "seconds", "ended")
@@ -287,7 +282,7 @@ class _Keeper(keras.callbacks.Callback):
                 self.state = dict(file)
             self.history = json.loads(str(self.state.pop("history")))
             best = self.best
-        except _UNREADABLE as error:
+        except DAMAGED as error:
             raise InputError(f"{path} is corrupt; remove the run and train again.") from error
         self._take_up("model", model.variables)
         self.say(f"Resumed after epoch {self.epoch}: best validation AUC so far {best:.4f}.")

@@ -128,9 +128,19 @@ def test_arrays_that_are_no_patches_are_named(tmp_path, arrays, says):
         open_data(tmp_path)
 
 
-def test_a_truncated_npz_says_so(tmp_path, images):
-    np.savez(tmp_path / "a.npz", x=images)
-    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:5000])
+def truncated(path, images):
+    np.savez(path, x=images)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def one_array_alone(path, images):
+    with open(path, "wb") as file:
+        np.save(file, images)
+
+
+@pytest.mark.parametrize("write", [truncated, one_array_alone])
+def test_what_is_no_whole_npz_is_named(tmp_path, images, write):
+    write(tmp_path / "a.npz", images)
     with pytest.raises(InputError, match="a.npz is not a whole npz file"):
         open_data(tmp_path)
 

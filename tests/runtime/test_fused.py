@@ -167,7 +167,8 @@ def test_a_compiled_model_is_saved_and_goes_on_where_it_stopped(tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     assert type(again.optimizer) is FusedAdam and again.optimizer.get_config() == model.optimizer.get_config()
-    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+    for either in (again, model):
+        either.train_on_batch(x, y)
     for mine, other in zip(again.get_weights(), model.get_weights()):
         np.testing.assert_array_equal(mine, other)
 
