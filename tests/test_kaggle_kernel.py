@@ -20,7 +20,6 @@ from pcam_utils.evaluation.predictions import predict
 from pcam_utils.models.backbones import keras
 from pcam_utils.models.networks import build_model, load_model
 from pcam_utils.models.shipped import FOLDER, WEIGHTS
-from pcam_utils.runtime.devices import SEVERAL_DEVICES_KERAS
 from pcam_utils.simulated.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
@@ -177,10 +176,6 @@ def test_the_whole_notebook_submits_and_stops_in_time(attached, tmp_path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS,
-    reason="Keras is too old to train on several devices",
-)
 def test_two_devices_share_the_work_and_the_best_model_is_the_one_that_was_scored(attached, tmp_path):
     folder = attached("competitions")
     shutil.rmtree(folder / "weights")

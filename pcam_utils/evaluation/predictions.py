@@ -151,7 +151,7 @@ def _make_view_model(model: Any, names: Sequence[str]) -> Any:
     views = []
     for swap, axes in map(SYMMETRIES.__getitem__, names):
         view = keras.ops.transpose(patches, (0, 2, 1, 3)) if swap else patches
-        for axis in axes:  # one by one: Keras 3.3 refuses several
+        for axis in axes:  # one by one: Keras 3.10 refuses several
             view = keras.ops.flip(view, axis)
         views.append(view)
     stacked = keras.ops.concatenate(views, axis=0) if len(views) > 1 else views[0]

@@ -23,6 +23,7 @@ LARGEST_SEED = 2**32 - 1  #: that NumPy takes
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 _NEEDED = {"floatx": "float32", "image_data_format": "channels_last"}  # of keras.json
 _KERAS_OWN = {"epsilon": 1e-7, "backend": "tensorflow", **_NEEDED}  # what Keras itself writes there
+_OLDEST = (3, 10)  # of Keras; with older ones, several devices learn something else than one
 _XLA_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -41,8 +42,8 @@ def load_keras() -> Any:
     Raises
     ------
     InputError
-        If no backend is installed, or the one chosen is not, or keras.json asks for arrays that this course does not
-        have.
+        If Keras is too old, or no backend is installed, or the one chosen is not, or keras.json asks for arrays that
+        this course does not have.
 
     Examples
     --------
@@ -50,21 +51,23 @@ def load_keras() -> Any:
     >>> keras.backend.backend() in BACKENDS
     True
     """
-    if "keras" in sys.modules:
-        loaded = sys.modules["keras"]
-        if loaded.config.image_data_format() != "channels_last" or loaded.config.floatx() != "float32":
-            raise InputError(
-                f"Keras is set to {loaded.config.floatx()} and {loaded.config.image_data_format()}, but this course "
-                "needs float32 and channels_last; restart Python, or set both with keras.config."
-            )
-        return loaded
-    os.environ["KERAS_BACKEND"] = _choose_backend()
-    if "KERAS_HOME" in os.environ:  # Keras does not follow a ~ there, but makes a folder with that name
-        os.environ["KERAS_HOME"] = str(keras_home())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
-    with _held_stderr():
-        import keras
-
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = _choose_backend()
+        if "KERAS_HOME" in os.environ:  # Keras does not follow a ~ there, but makes a folder with that name
+            os.environ["KERAS_HOME"] = str(keras_home())
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a dozen lines otherwise
+        with _held_stderr():
+            importlib.import_module("keras")
+    keras = sys.modules["keras"]
+    if tuple(map(int, keras.__version__.split(".")[:2])) < _OLDEST:
+        raise InputError(
+            f"Keras {keras.__version__} is too old for this course; pip install --upgrade keras, and restart Python."
+        )
+    if keras.config.image_data_format() != "channels_last" or keras.config.floatx() != "float32":
+        raise InputError(
+            f"Keras is set to {keras.config.floatx()} and {keras.config.image_data_format()}, but this course "
+            "needs float32 and channels_last; restart Python, or set both with keras.config."
+        )
     return keras
 
 

@@ -10,8 +10,6 @@ from ..errors import InputError
 from .backend import load_keras
 from .places import where
 
-SEVERAL_DEVICES_KERAS = (3, 10)  #: from here on, several devices learn what one does; with 3.3 and 3.7 losses differ
-
 
 def has_gpu() -> bool:
     """True if the Keras backend sees a GPU or TPU.
@@ -74,7 +72,7 @@ def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     Raises
     ------
     InputError
-        If there are fewer, or Keras is too old to train on several.
+        If there are fewer.
 
     Examples
     --------
@@ -83,11 +81,6 @@ def several_devices(number: int) -> Callable[[], AbstractContextManager]:
     ...     model = load_keras().Sequential()
     """
     keras = load_keras()
-    if number > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < SEVERAL_DEVICES_KERAS:
-        raise InputError(
-            f"Keras {keras.__version__} learns something else on several devices than on one; "
-            f"update it to {'.'.join(map(str, SEVERAL_DEVICES_KERAS))} or newer, or use one device."
-        )
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

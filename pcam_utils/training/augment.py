@@ -67,7 +67,7 @@ class Augment(keras.layers.Layer):
     def call(self, images: Tensor, training: bool = False) -> Tensor:
         """(N, S, S, 3) uint8 to the same."""
         self._check(images.shape)
-        images = ops.cast(images, "uint8")  # Keras 3.3 makes float32 of NumPy arrays
+        images = ops.cast(images, "uint8")  # a batch may come as float32, its values from 0 to 255
         return self._change(images) if training else images
 
     def draw(self, images: Tensor) -> dict[str, Any]:

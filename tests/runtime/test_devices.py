@@ -8,12 +8,8 @@ import pytest
 from helpers import TWO_CPUS
 
 from pcam_utils.errors import InputError
-from pcam_utils.runtime.backend import load_keras
-from pcam_utils.runtime.devices import SEVERAL_DEVICES_KERAS, gpu_hint, has_gpu, several_devices
+from pcam_utils.runtime.devices import gpu_hint, has_gpu, several_devices
 from pcam_utils.runtime.places import where
-
-VERSION = tuple(map(int, load_keras().__version__.split(".")[:2]))
-new_keras = pytest.mark.skipif(VERSION < SEVERAL_DEVICES_KERAS, reason="Keras is too old to train on several devices")
 
 RUN = """
 import sys
@@ -90,7 +86,6 @@ def losses(text):
 
 
 @pytest.mark.slow
-@new_keras
 @pytest.mark.parametrize("backend", TWO_CPUS)
 def test_two_devices_learn_the_same_as_one(backend):
     """Batch normalisation frozen, no dropout: only then do the parts of a batch not depend on each other."""
@@ -101,7 +96,6 @@ def test_two_devices_learn_the_same_as_one(backend):
 
 
 @pytest.mark.slow
-@new_keras
 @pytest.mark.parametrize("backend", TWO_CPUS)
 def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
     pytest.importorskip(backend)
@@ -111,7 +105,6 @@ def test_a_whole_run_on_two_devices(backend, pcam_folder, tmp_path):
 
 
 @pytest.mark.slow
-@new_keras
 @pytest.mark.parametrize("backend", TWO_CPUS)
 def test_a_run_on_two_devices_goes_on_exactly_where_it_stopped(backend, pcam_folder, tmp_path):
     pytest.importorskip(backend)
@@ -120,16 +113,9 @@ def test_a_run_on_two_devices_goes_on_exactly_where_it_stopped(backend, pcam_fol
     assert len(stopped) == 6 and stopped == through
 
 
-def test_more_devices_than_there_are_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(load_keras(), "__version__", "9.0.0")
+def test_more_devices_than_there_are_is_one_sentence():
     with pytest.raises(InputError, match="99 devices were asked for, but the machine has"):
         several_devices(99)
-
-
-def test_a_keras_that_is_too_old_is_refused(monkeypatch):
-    monkeypatch.setattr(load_keras(), "__version__", "3.7.0")
-    with pytest.raises(InputError, match="Keras 3.7.0 learns something else on several devices"):
-        several_devices(2)
 
 
 @pytest.mark.parametrize("variable, place, click", [
