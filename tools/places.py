@@ -207,10 +207,12 @@ def write_full_size(folder, block=4096):
             for start in range(0, number, block):
                 rows = np.arange(start, start + block) % len(images)
                 dataset[start : start + block] = images[rows] ^ rng.integers(0, 4, (block, 96, 1, 3), np.uint8)
-        rows = np.arange(number)
+        labels = np.resize(labels, number)
         with h5py.File(folder / f"{stem}{split}_y.h5", "w") as file:
-            file["y"] = labels[rows % len(labels)].reshape(-1, 1, 1, 1)
-        lines = [f"{row},{split}_slide_{row // 700}" for row in rows]
+            file["y"] = labels.reshape(-1, 1, 1, 1)
+        # Every second slide has no tumour; it holds a quarter of the patches.
+        slides = [f"{row // 1400}{'t' if label or row % 2 else 'h'}" for row, label in enumerate(labels)]
+        lines = [f"{row},{split}_slide_{slide}" for row, slide in enumerate(slides)]
         (folder / f"{stem}{split}_meta.csv").write_text("\n".join([",wsi", *lines]) + "\n")
     (folder / "done").touch()
     return folder
