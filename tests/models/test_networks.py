@@ -153,7 +153,8 @@ def named():
 
 def two_inputs():
     entry, age = keras.Input((96, 96, 3)), keras.Input((4,))
-    return keras.Model([entry, age], keras.layers.Dense(1)(age))
+    both = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(entry), age])
+    return keras.Model([entry, age], keras.layers.Dense(1)(both))
 
 
 @pytest.mark.parametrize("says", REFUSED)

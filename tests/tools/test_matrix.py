@@ -16,4 +16,4 @@ def test_kaggle_is_colab_with_what_is_known_of_kaggle_in_its_place():
 
 def test_each_lower_bound_of_pyproject_is_pinned_once():
     lowest = lowest_versions()
-    assert {"keras==3.3", "numpy==1.26"} <= set(lowest) and len(lowest) == len(pins(lowest))
+    assert {"keras==3.10", "numpy==1.26"} <= set(lowest) and len(lowest) == len(pins(lowest))
